@@ -1,0 +1,65 @@
+"""The program `arcsm`: its commands, and `main`.
+
+Nothing here imports PyTorch, and no command is imported before it runs, so that help, shell
+completion and a mistyped option answer at once.
+"""
+
+import os
+import sys
+
+from arcsm_cli.cli_signals import SignalGuard, SignalInterrupt
+from arcsm_cli.errors import Interrupted
+
+# In the order of a session's work. The texts are the first lines of the commands' help, kept here
+# so that listing the commands imports none of them.
+COMMANDS = {
+    "train": "Train a model on DATA",
+    "sample": "Draw samples from a model",
+    "eval": "Measure a model, samples or scores",
+    "info": "Say what a file is and where it comes from",
+    "plot": "Draw a figure of a file",
+    "data": "Write any DATA as an HDF5 file",
+    "merge": "Put shards back together, in order",
+}
+
+DESCRIPTION = """Autoregressive conditional score models: train, sample, exact likelihoods.
+
+Results go to standard output, all else to standard error; '-' is standard input or output, so
+commands join by pipes. 'arcsm COMMAND --help' explains a command."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the program; returns its exit code.
+
+    Arguments:
+        arguments: The command line after the program's name; by default that of the process,
+            whose signals are then taken over for good.
+    """
+    signals = SignalGuard()
+    signals.install()  # before the slower imports: a signal ends those too
+    try:
+        from arcsm_cli.cli_run import run_program
+
+        return run_program(_run, sys.argv[1:] if arguments is None else arguments, signals)
+    except SignalInterrupt as interrupt:
+        print(f"arcsm: interrupted by {interrupt}", file=sys.stderr)
+        return Interrupted.exit_code
+    finally:
+        if arguments is not None:
+            signals.restore()
+
+
+def _run(arguments: list[str]) -> int:
+    import typer
+
+    from arcsm_cli.cli_program import build_program
+
+    program = build_program(COMMANDS, DESCRIPTION)
+    if "_ARCSM_COMPLETE" in os.environ:  # asked by a shell, not by a person
+        program.main(arguments, prog_name="arcsm")
+    try:
+        with program.make_context("arcsm", list(arguments)) as context:
+            program.invoke(context)
+    except typer.Exit as done:
+        return done.exit_code
+    return 0

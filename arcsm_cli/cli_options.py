@@ -1,0 +1,164 @@
+"""Options that several commands share, as annotated types, and what they stand for.
+
+A command takes one by annotating a parameter; the parameter's default is the option's:
+
+    def run(model: Model, *, device: Device = "auto", seed: Seed = 0, json: Json = False) -> None:
+
+Every command has ``--config``, ``-q``, ``-v`` and ``--debug`` without naming them.
+
+Names: `Data`, `OptionalData`, `Model` (positional); `Output`, `Force`, `Device`, `Seed`,
+`BatchSize`, `Json`; `DataDir`, `Download`, `CenterCrop`, `Resize`, `Limit` (see `data_options`).
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from arcsm_cli.data.names import DATASETS
+from arcsm_cli.errors import UnavailableError, UsageError
+
+if TYPE_CHECKING:
+    from arcsm_cli.data.dataset import DataOptions
+
+_DATA_HELP = (
+    f"A data set ({', '.join(DATASETS)}) with or without :SPLIT, a file (.h5, .npz, .npy, .csv), "
+    "a folder of images, or - for standard input."
+).replace("gaussian,", "gaussian:D,")
+
+
+def _complete_data(incomplete: str) -> list[tuple[str, str]]:
+    return [(name, text) for name, text in DATASETS.items() if name.startswith(incomplete)]
+
+
+def _data_argument() -> Any:
+    return typer.Argument(metavar="DATA", help=_DATA_HELP, autocompletion=_complete_data)
+
+
+# Positional arguments
+Data = Annotated[str, _data_argument()]
+OptionalData = Annotated[str | None, _data_argument()]
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A checkpoint, or - for standard input.")
+]
+
+# Outputs
+Output = Annotated[
+    str,
+    typer.Option("--output", "-o", metavar="FILE", help="Where the result goes; - is stdout."),
+]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite an existing output.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+
+# Computation
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        envvar="ARCSM_DEVICE",
+        help="auto, cpu, cuda, cuda:N or mps; auto takes the fastest there is.",
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option(
+        "--seed", metavar="N", min=0, max=2**63 - 1, help="Same seed, same machine: same bytes."
+    ),
+]
+BatchSize = Annotated[
+    int, typer.Option("--batch-size", metavar="N", min=1, help="Examples computed at a time.")
+]
+
+# Data
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        envvar="ARCSM_DATA",
+        show_default="a cache folder",
+        help="Where downloaded data sets are.",
+    ),
+]
+Download = Annotated[
+    bool, typer.Option("--download", help="Fetch a data set that is not there yet.")
+]
+CenterCrop = Annotated[
+    int | None,
+    typer.Option("--center-crop", metavar="N", min=1, help="Cut the middle N x N pixels first."),
+]
+Resize = Annotated[
+    int | None, typer.Option("--resize", metavar="N", min=1, help="Scale images to N x N pixels.")
+]
+Limit = Annotated[
+    int | None, typer.Option("--limit", metavar="N", min=1, help="Take the first N examples.")
+]
+
+# Of every command; the frame adds them
+ConfigFile = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        metavar="FILE.toml",
+        help="Take options from a file, by their long names; the command line wins.",
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, errors only.")]
+Verbose = Annotated[
+    int, typer.Option("--verbose", "-v", count=True, help="Say more; twice, say everything.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]
+
+
+def data_options(
+    *,
+    data_dir: Path | None = None,
+    download: bool = False,
+    center_crop: int | None = None,
+    resize: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> "DataOptions":
+    """What the data options of a command line mean to `arcsm_cli.data`."""
+    from arcsm_cli.data.dataset import DataOptions
+
+    return DataOptions(
+        data_dir=data_dir,
+        download=download,
+        center_crop=center_crop,
+        resize=resize,
+        limit=limit,
+        seed=seed,
+    )
+
+
+def resolve_device(name: str) -> str:
+    """The device that ``--device`` names, as PyTorch calls it: ``cpu``, ``cuda:0``, ``mps``.
+
+    Raises:
+        UsageError: `name` is not a device's name.
+        UnavailableError: This machine, or this PyTorch, does not have the device.
+    """
+    kind, colon, number = name.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (colon and kind != "cuda"):
+        raise UsageError(f"--device {name}: expected auto, cpu, cuda, cuda:N or mps")
+    if colon and not number.isdecimal():
+        raise UsageError(f"--device {name}: expected a number after 'cuda:'")
+    if kind == "cpu":
+        return "cpu"
+
+    import torch
+
+    if kind == "mps" or (kind == "auto" and not torch.cuda.is_available()):
+        if torch.backends.mps.is_available():
+            return "mps"
+        if kind == "auto":
+            return "cpu"
+        raise UnavailableError("--device mps: not available here; use --device auto or cpu")
+    if not torch.cuda.is_available():
+        raise UnavailableError(f"--device {name}: no CUDA device here; use --device auto or cpu")
+    index, count = int(number or 0), torch.cuda.device_count()
+    if index >= count:
+        raise UnavailableError(f"--device {name}: there are {count} CUDA devices, numbered from 0")
+    return f"cuda:{index}"

@@ -1,0 +1,192 @@
+"""A data set in memory, and the options that its sources read."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from arcsm_cli.errors import DamagedInputError, UsageError
+from arcsm_cli.io.streams import label
+
+MAX_BYTES = 16 * 2**30
+"""No source loads more than this many bytes of values: data sets are held in memory."""
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What the command line says about data, besides the specification itself.
+
+    Arguments:
+        data_dir: Root of the downloaded data sets; ``None`` stands for the environment variable
+            ``ARCSM_DATA``, else a folder in the user's cache.
+        download: Whether a missing torchvision data set may be fetched.
+        center_crop: Side in pixels of the square cut from the middle of each image; a side that
+            is shorter already is left as it is.
+        resize: Side in pixels to which images are resized (antialiased), after cutting the
+            longer side to a square.
+        limit: Take only the first ``limit`` examples.
+        seed: Seed of the generated references (``uniform``, ``constant-uniform``).
+
+    Raises:
+        UsageError: A size or the limit is below 1.
+    """
+
+    data_dir: Path | None = None
+    download: bool = False
+    center_crop: int | None = None
+    resize: int | None = None
+    limit: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for option in ("center_crop", "resize", "limit"):
+            value = getattr(self, option)
+            if value is not None and value < 1:
+                raise UsageError(f"--{option.replace('_', '-')} {value}: expected at least 1")
+
+    @property
+    def root(self) -> Path:
+        """The folder that holds the torchvision data sets."""
+        if self.data_dir is not None:
+            return self.data_dir.expanduser()
+        configured = os.environ.get("ARCSM_DATA")
+        if configured:
+            return Path(configured).expanduser()
+        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        return Path(cache).expanduser() / "arcsm"
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Examples in memory: images N x C x H x W or vectors N x D.
+
+    Arguments:
+        name: The specification that the examples came from.
+        values: ``uint8`` (8-bit images, 0 to 255) or ``float32`` (images in [0, 1], vectors as
+            they are), the first axis over examples.
+        labels: Class of each example (int64, shape N), where the source has classes.
+        digest: SHA-256 of the input file, or of the bytes of ``values`` where there is no one file.
+        source: Provenance chain of the input, oldest entry first.
+    """
+
+    name: str
+    values: Tensor
+    labels: Tensor | None = None
+    digest: str = ""
+    source: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.values.dim() not in (2, 4) or self.values.dtype not in (torch.uint8, torch.float32):
+            raise ValueError(f"{tuple(self.values.shape)} {self.values.dtype} is no data set")
+        if self.labels is not None and self.labels.shape != self.values.shape[:1]:
+            raise ValueError(f"{len(self.values)} examples with labels {self.labels.shape}")
+        if not self.digest:
+            # frozen: this is the one place where the value is still being made
+            object.__setattr__(self, "digest", content_digest(self.values))
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example: (C, H, W) or (D,)."""
+        return tuple(self.values.shape[1:])
+
+    @property
+    def kind(self) -> str:
+        """``"image"`` or ``"vector"``."""
+        return "image" if self.values.dim() == 4 else "vector"
+
+    def take(self, index: Tensor) -> Tensor:
+        """Return the examples at ``index`` (int64, shape B) as float32, images in [0, 1]."""
+        return as_float(self.values[index])
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """Iterate over all examples in order, ``size`` at a time, as ``take`` returns them."""
+        for start in range(0, len(self), size):
+            yield as_float(self.values[start : start + size])
+
+    def limit(self, count: int | None) -> "Dataset":
+        """Return the first ``count`` examples; all of them for ``None``."""
+        if count is None or count >= len(self):
+            return self
+        labels = None if self.labels is None else self.labels[:count]
+        return replace(self, values=self.values[:count], labels=labels)
+
+    def select(self, index: Tensor, name: str | None = None) -> "Dataset":
+        """Return the examples at ``index`` (int64), under another name if one is given."""
+        labels = None if self.labels is None else self.labels[index]
+        return replace(self, name=name or self.name, values=self.values[index], labels=labels)
+
+    def carve(self) -> tuple["Dataset", "Dataset"]:
+        """Part the examples into training data and held-out validation data.
+
+        The last tenth of a fixed shuffle is held out: at least 1 example and at most 10,000.
+
+        Raises:
+            UsageError: There are fewer than two examples.
+        """
+        if len(self) < 2:
+            raise UsageError(
+                f"{label(self.name)} gives 1 example; training takes at least 2, to hold one out"
+            )
+        held_out = min(10_000, max(1, len(self) // 10))
+        order = fixed_order(len(self))
+        train = order[:-held_out].sort().values
+        valid = order[-held_out:].sort().values
+        return self.select(train), self.select(valid, f"{self.name} (held out)")
+
+
+def as_float(values: Tensor) -> Tensor:
+    """Return values as float32, 8-bit ones divided by 255."""
+    return values.float().div_(255) if values.dtype == torch.uint8 else values
+
+
+def fixed_order(count: int) -> Tensor:
+    """Return a permutation of ``range(count)`` (int64) that depends on nothing but ``count``."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(1_797))
+
+
+def split_rows(count: int, split: str, name: str) -> Tensor:
+    """Return the row numbers (int64) of a split of data that has no splits of its own.
+
+    A fixed shuffle of the rows is parted 80/10/10 into train, valid and test.
+
+    Raises:
+        UsageError: There are too few rows for three splits.
+    """
+    if count < 3:
+        raise UsageError(f"{label(name)} is too short for splits: give it without ':{split}'")
+    tenth = max(1, count // 10)
+    order = fixed_order(count)
+    parts = {
+        "train": slice(None, -2 * tenth),
+        "valid": slice(-2 * tenth, -tenth),
+        "test": slice(-tenth, None),
+    }
+    return order[parts[split]]
+
+
+def content_digest(values: Tensor) -> str:
+    """Return the SHA-256 of the bytes of a tensor, as hexadecimal digits."""
+    return hashlib.sha256(values.contiguous().view(-1).numpy().data).hexdigest()
+
+
+def require_finite(values: Tensor, where: str) -> None:
+    """Check that no value is NaN or infinite.
+
+    Raises:
+        DamagedInputError: One is; the message names the input and the first bad index.
+    """
+    for start in range(0, len(values), 4096):  # in parts, to need no second copy of the data
+        bad = (~torch.isfinite(values[start : start + 4096])).nonzero()
+        if len(bad):
+            row, *rest = bad[0].tolist()
+            place = ", ".join(str(i) for i in (start + row, *rest))
+            value = values[(start + row, *rest)].item()
+            raise DamagedInputError(f"{where}: the value at [{place}] is {value}, not a number")

@@ -1,0 +1,202 @@
+"""DATA specifications: ``NAME[:SPLIT]``, a path, ``PATH:SPLIT`` or ``-``.
+
+Names win over paths (write ``./digits`` for a folder of that name), and a path that exists wins
+over one with a split.
+"""
+
+import functools
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from arcsm_cli.data.dataset import DataOptions, Dataset, split_rows
+from arcsm_cli.data.folders import ImageFolder
+from arcsm_cli.data.images import fit
+from arcsm_cli.data.names import (
+    DATASETS,
+    EMBEDDED,
+    GAUSSIAN,
+    REFERENCES,
+    SPLITS,
+    TWO_DIMENSIONAL,
+    splits_of,
+    suggestion,
+)
+from arcsm_cli.errors import MissingInputError, UsageError
+from arcsm_cli.io.streams import label, show
+
+MAX_DIMENSIONS = 1024
+"""Largest D of ``gaussian:D``."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Something that data can be read from.
+
+    ``splits`` are those it has; ``whole`` says that all of it is read when none is asked for.
+    """
+
+    name: str
+    splits: tuple[str, ...]
+    whole: bool
+    read: Callable[[str | None], Dataset]
+
+    def choose(self, asked: str | None, default: str) -> str | None:
+        """Return the split to read, ``None`` for everything."""
+        if asked is None and self.whole:
+            return None
+        split = asked or default
+        if split not in self.splits:
+            there = ", ".join(self.splits) or "none"
+            raise UsageError(f"{label(self.name)} has no split {show(split)}; its splits: {there}")
+        return split
+
+
+def load_data(
+    spec: str,
+    options: DataOptions,
+    *,
+    default_split: str,
+    like: tuple[int, ...] | None = None,
+) -> Dataset:
+    """Load the data that a specification names.
+
+    Arguments:
+        spec: The specification.
+        options: Where and how to load it.
+        default_split: The split of a source with splits of its own when ``spec`` names none; a
+            file is then taken as a whole.
+        like: Shape of one example of the model, which ``uniform`` and ``constant-uniform`` take.
+
+    Returns:
+        The examples: images N x C x H x W or vectors N x D, at least one and all finite.
+
+    Raises:
+        MissingInputError: ``spec`` is neither a known name nor an existing path.
+        UsageError: There is no such split, or an option does not fit the data.
+        UnavailableError: The data set has to be downloaded first, or that failed.
+        DamagedInputError: A file is damaged or of a kind that holds no data.
+
+    Example:
+        >>> load_data("digits", DataOptions(limit=100), default_split="train").values.shape
+        torch.Size([100, 1, 8, 8])
+    """
+    source, asked = _open(spec, options, like)
+    return source.read(source.choose(asked, default_split))
+
+
+def train_and_valid(spec: str, options: DataOptions) -> tuple[Dataset, Dataset]:
+    """Load training data and held-out validation data.
+
+    The validation split serves where the source has one (``options.limit`` holds for both).
+    Otherwise, a tenth of the training data is held out (see `Dataset.carve`); the test split is
+    never touched, unless ``spec`` names it as the data to train on.
+
+    Raises:
+        ArcsmError: As `load_data`; also if there are fewer than two examples.
+    """
+    source, asked = _open(spec, options, None)
+    split = source.choose(asked, "train")
+    train = source.read(split)
+    if split == "train" and "valid" in source.splits:
+        return train, source.read("valid")
+    return train.carve()
+
+
+def _open(
+    spec: str, options: DataOptions, like: tuple[int, ...] | None
+) -> tuple[_Source, str | None]:
+    """Return the source of a specification and the split it names, if any."""
+    literal_path = ":" in spec and os.path.exists(spec)
+    name, colon, split = spec.partition(":")
+    if name in DATASETS and not literal_path:
+        if name in GAUSSIAN:
+            size, colon, split = split.partition(":")
+            name = f"gaussian:{_dimensions(spec, size)}"
+        return _named(name, options, like), split if colon else None
+    path, colon, split = spec.rpartition(":")
+    if not literal_path and colon and (path == "-" or os.path.exists(path)):
+        return _path(path, options), split
+    if spec == "-" or os.path.exists(spec):
+        return _path(spec, options), None
+    hint = "" if os.sep in spec or "." in spec else suggestion(name)
+    raise MissingInputError(f"{label(spec)}: neither a data set nor an existing path{hint}")
+
+
+def _named(name: str, options: DataOptions, like: tuple[int, ...] | None) -> _Source:
+    kind = name.partition(":")[0]
+
+    def read(split: str | None) -> Dataset:
+        if split is None:
+            from arcsm_cli.data.reference import load_reference
+
+            return load_reference(name, options, like)
+        return _finish(_load(name, split, options), options)
+
+    return _Source(name, splits_of(kind), kind in REFERENCES, read)
+
+
+def _load(name: str, split: str, options: DataOptions) -> Dataset:
+    # imported when used: each of these brings libraries that take a while to load
+    if name in EMBEDDED:
+        from arcsm_cli.data.embedded import load_digits
+
+        return load_digits(split)
+    if name in TWO_DIMENSIONAL:
+        from arcsm_cli.data.twod import load_points
+
+        return load_points(name, split)
+    if name == "celeba":
+        from arcsm_cli.data.celeba import load_celeba
+
+        return load_celeba(split, options)
+    if name.startswith("gaussian:"):
+        from arcsm_cli.data.twod import load_gaussian
+
+        return load_gaussian(int(name.partition(":")[2]), split)
+    from arcsm_cli.data.vision import load_vision
+
+    return load_vision(name, split, options)
+
+
+def _path(path: str, options: DataOptions) -> _Source:
+    if path != "-" and os.path.isdir(path):
+        folder = ImageFolder(Path(path))
+        splits = tuple(folder.folders)
+        return _Source(
+            path, splits or SPLITS, not splits, lambda split: folder.load(split, options)
+        )
+
+    @functools.cache  # standard input cannot be read a second time
+    def everything(limit: int | None) -> Dataset:
+        from arcsm_cli.data.files import load_file
+
+        return load_file(path, limit)
+
+    def read(split: str | None) -> Dataset:
+        if split is None:
+            return _finish(everything(options.limit), options)
+        whole = everything(None)
+        rows = split_rows(len(whole), split, path)
+        return _finish(whole.select(rows[: options.limit], f"{path}:{split}"), options)
+
+    return _Source(path, SPLITS, True, read)
+
+
+def _dimensions(spec: str, text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= MAX_DIMENSIONS:
+        raise UsageError(f"{label(spec)}: expected gaussian:D with D from 1 to {MAX_DIMENSIONS}")
+    return int(text)
+
+
+def _finish(data: Dataset, options: DataOptions) -> Dataset:
+    """Apply the limit, the crop and the size; those that have been applied change nothing."""
+    data = data.limit(options.limit)
+    if options.center_crop is None and options.resize is None:
+        return data
+    if data.kind == "vector":
+        option = "--resize" if options.center_crop is None else "--center-crop"
+        raise UsageError(f"{option}: {label(data.name)} holds vectors, not images")
+    return replace(data, values=fit(data.values, options))

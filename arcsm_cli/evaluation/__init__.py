@@ -1,0 +1,1 @@
+"""Likelihoods and the quadrature they rest on."""

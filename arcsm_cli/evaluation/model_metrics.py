@@ -1,0 +1,130 @@
+"""Figures of a model on data: likelihood and the composite score matching objective."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.errors import DamagedInputError
+from arcsm_cli.evaluation.likelihood import log_likelihood
+from arcsm_cli.models.arcsm import ARCSM
+from arcsm_cli.sampling.noise import SampleNoise
+
+METRICS = ("nll", "bpd", "csm")
+# A stream apart from that of sampling: evaluating with a seed must not reuse its numbers.
+_PERTURBATION = 1 << 63
+
+
+class Evaluated(NamedTuple):
+    """One batch: the perturbed examples in file units, and figures per example."""
+
+    examples: Tensor
+    figures: dict[str, Tensor]
+
+
+def evaluate(
+    model: ARCSM,
+    data: Dataset,
+    *,
+    metrics: list[str],
+    method: str | None = None,
+    perturb: bool = True,
+    batch_size: int = 128,
+    seed: int = 0,
+) -> Iterator[Evaluated]:
+    """Evaluate examples batch by batch.
+
+    Arguments:
+        data: clean examples of the model's shape.
+        metrics: of `METRICS`; ``bpd`` comes from the same figure as ``nll``.
+        method: of the likelihood, see `log_likelihood`.
+        perturb: add noise of the last level first, since that is whose density is modelled; False
+            for examples that carry it already, such as samples.
+        seed: of the perturbation; example i's noise depends on the seed and i alone.
+
+    Raises:
+        DamagedInputError: if the examples are of another shape.
+    """
+    check_shape(model, data)
+    start = 0
+    for x in data.batches(batch_size):
+        rows = model.sort(x.to(model.mean.device))
+        if perturb and model.sigma_min > 0:
+            indices = range(start + _PERTURBATION, start + _PERTURBATION + len(x))
+            noise = SampleNoise(seed, indices, rows.device)
+            rows = rows + model.sigma_min * noise.normal(rows.shape[1])
+        figures = {}
+        if "nll" in metrics or "bpd" in metrics:
+            figures["nll"] = -log_likelihood(model, rows, method).sum(1) + log_scale(model)
+        if "csm" in metrics:
+            with torch.no_grad():
+                c = model.contexts(rows)
+                s, ds = model.score_and_derivative(rows, c, rows.new_tensor(model.sigma_min))
+            figures["csm"] = (0.5 * s.square() + ds).sum(1)
+        yield Evaluated(model.unsort(rows).cpu(), {k: v.cpu() for k, v in figures.items()})
+        start += len(x)
+
+
+def check_shape(model: ARCSM, data: Dataset) -> None:
+    """Refuse data of another shape than the model's.
+
+    Raises:
+        DamagedInputError: naming both shapes.
+    """
+    if data.shape != model.config.shape:
+        theirs, ours = (" x ".join(map(str, s)) for s in (data.shape, model.config.shape))
+        raise DamagedInputError(f"{data.name}: examples are {theirs}, the model's are {ours}")
+
+
+def log_scale(model: ARCSM) -> float:
+    """Return what turns a vector's density in the model's scale to file units, in nats.
+
+    Zero for images, whose densities are stated in the [-1, 1] scale.
+    """
+    return 0.0 if model.config.is_image else float(model.data_scale.log().sum())
+
+
+def bits_per_dimension(model: ARCSM, nll: float) -> float:
+    """Return bits/dim of a density of images on the 0..255 scale, or of vectors in file units."""
+    bits = nll / (model.config.dimensions * math.log(2))
+    return bits + math.log2(127.5) if model.config.is_image else bits
+
+
+def summary(model: ARCSM, figures: dict[str, np.ndarray[Any, Any]], metrics: list[str]) -> dict[str, float]:
+    """Return the mean of each metric, and the standard error of the mean under ``NAME_se``."""
+    result: dict[str, float] = {}
+    for name in metrics:
+        values = figures["nll" if name == "bpd" else name].astype(np.float64)
+        mean = float(values.mean())
+        error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
+        if name == "bpd":
+            error /= model.config.dimensions * math.log(2)
+            mean = bits_per_dimension(model, mean)
+        result |= {name: mean, f"{name}_se": error}
+    return result
+
+
+def density_text(model: ARCSM, *, perturbed: bool) -> str:
+    """Return which density the likelihood figures are of, for the output."""
+    where = "images in [-1, 1]" if model.config.is_image else "data in file units"
+    sigma = model.sigma_min
+    if sigma == 0:
+        return where
+    scale = "" if model.config.is_image or set(model.config.data_scale) == {1.0} else " (standardised)"
+    how = "" if perturbed else ", taken as already perturbed"
+    return f"{where} plus normal noise of sigma {sigma:g}{scale}{how}"
+
+
+def noise_bpd(model: ARCSM) -> float | None:
+    """Return the bits/dim of the added noise by itself: the figure of data without entropy."""
+    if model.sigma_min == 0:
+        return None
+    nats = 0.5 * math.log(2 * math.pi * math.e) + math.log(model.sigma_min)
+    scaled = nats * model.config.dimensions + log_scale(model)
+    return bits_per_dimension(model, scaled)

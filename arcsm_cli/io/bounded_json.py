@@ -1,0 +1,75 @@
+"""JSON in files: canonical when written, bounded and strict when read."""
+
+import json
+import re
+from typing import Any, NoReturn
+
+_MARK = re.compile(r'\\.|["\[\]{}]', re.DOTALL)
+
+
+class JSONError(ValueError):
+    """The text is not JSON, or exceeds the bounds; the message completes "``it`` ..."."""
+
+
+def dump(value: Any) -> str:
+    """``value`` as canonical JSON in ASCII: sorted keys, no spaces, equal text for equal content.
+
+    Raises:
+        ValueError: it holds NaN or infinity, which JSON cannot express.
+        TypeError: it holds something else that JSON cannot express.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def parse(text: str, *, size: int, depth: int = 32, items: int = 500_000) -> Any:
+    """Parse untrusted JSON.
+
+    Args:
+        text: the JSON text.
+        size: most characters allowed.
+        depth: most levels of nesting allowed.
+        items: most objects and arrays allowed, since each takes far more memory than its text.
+
+    Raises:
+        JSONError: out of bounds, malformed, repeating a key, or holding NaN or infinity.
+    """
+    if len(text) > size:
+        raise JSONError(f"is longer than {size} characters")
+    _check_nesting(text, depth, items)
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except JSONError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise JSONError("is not valid JSON") from error
+
+
+def _check_nesting(text: str, depth: int, items: int) -> None:
+    level = seen = 0
+    quoted = False
+    for match in _MARK.finditer(text):
+        mark = match.group()
+        if mark == '"':
+            quoted = not quoted
+        elif quoted or mark[0] == "\\":
+            continue
+        elif mark in "[{":
+            level += 1
+            seen += 1
+            if level > depth:
+                raise JSONError(f"is nested deeper than {depth} levels")
+            if seen > items:
+                raise JSONError(f"holds more than {items} objects and arrays")
+        else:
+            level -= 1
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise JSONError("repeats a key")
+    return result
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise JSONError(f"holds {constant}")

@@ -1,0 +1,139 @@
+"""Inputs as local files: paths are checked, pipes and ``-`` are spooled."""
+
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Literal
+
+from arcsm_cli.errors import DamagedInputError, MissingInputError, OutputError, UsageError
+
+STDIN = "standard input"
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+_spooled: dict[str, str] = {}  # spool file -> what the user called it, for error messages
+
+
+def show(text: object, limit: int = 60) -> str:
+    """``text`` quoted for a one-line message: no control characters, at most ``limit`` long.
+
+    >>> show("two\\nlines")
+    "'two\\\\nlines'"
+    """
+    quoted = ascii(text)
+    return quoted if len(quoted) <= limit else quoted[: limit - 3] + "..."
+
+
+def label(source: str | os.PathLike[str]) -> str:
+    """What messages call an input: its path as given, or ``standard input`` for ``-``.
+
+    A spool file made by `local_input` goes by the name of what was spooled.
+    """
+    if source == "-":
+        return STDIN
+    name = os.fspath(source)
+    name = _spooled.get(name, name)
+    return name if name.isprintable() else ascii(name)
+
+
+@contextmanager
+def local_input(source: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a seekable local file that holds the input ``source``.
+
+    Args:
+        source: a path, or ``-`` for standard input. Pipes are copied to a temporary file, which
+            is deleted when the context ends; regular files are yielded as they are.
+
+    Raises:
+        MissingInputError: it does not exist or cannot be read.
+        DamagedInputError: it is neither a file nor a pipe.
+        UsageError: ``-`` and standard input is a terminal.
+        OutputError: there is no room to spool the pipe.
+    """
+    if source == "-":  # a Path("-") is a file of that name
+        if sys.stdin.isatty():
+            raise UsageError(f"{STDIN} is a terminal: pipe a file in, or give a path instead of -")
+        with _spool(sys.stdin.buffer, STDIN) as path:
+            yield path
+        return
+    name = os.fspath(source)
+    try:
+        mode = os.stat(name).st_mode
+        if stat.S_ISREG(mode):
+            with open(name, "rb"):
+                pass  # unreadable files are refused here, with one message for all formats
+    except (OSError, ValueError) as error:
+        raise MissingInputError(f"{label(name)}: {_reason(error)}") from error
+    if stat.S_ISREG(mode):
+        yield Path(name)
+    elif stat.S_ISFIFO(mode):
+        with open(name, "rb") as pipe, _spool(pipe, label(name)) as path:
+            yield path
+    else:
+        what = "a folder" if stat.S_ISDIR(mode) else "a device or socket"
+        raise DamagedInputError(f"{label(name)}: is {what}, where a file or a pipe is expected")
+
+
+def sniff(path: Path) -> Literal["checkpoint", "samples"] | None:
+    """What ``path`` looks like by its first bytes: safetensors, HDF5, or neither.
+
+    The name plays no part, and nothing beyond nine bytes is read: whether the file is sound is
+    for `checkpoint.load_checkpoint` and `samples.SampleFile` to say.
+
+    Raises:
+        MissingInputError: the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(9)
+    except OSError as error:
+        raise MissingInputError(f"{label(path)}: {_reason(error)}") from error
+    if head.startswith(HDF5_SIGNATURE):
+        return "samples"
+    # Eight bytes of length, then a JSON object. No text file has a zero byte in its first eight,
+    # and no header is so long that its length has none.
+    if head[8:9] == b"{" and b"\0" in head[:8]:
+        return "checkpoint"
+    return None
+
+
+def describe(head: bytes) -> str:
+    """Name the format that a file's first bytes ``head`` (16 or more) belong to, for messages."""
+    if not head:
+        return "an empty file"
+    if head.startswith(HDF5_SIGNATURE):
+        return "an HDF5 file (arcsm's sample files are)"
+    if head[8:9] == b"{" and b"\0" in head[:8]:
+        return "a safetensors file (arcsm's checkpoints are)"
+    if head[:4] == b"PK\x03\x04":
+        return "a zip archive (perhaps a pickled PyTorch file, which arcsm never reads)"
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "a pickled file, which arcsm never reads"
+    return "in no format that arcsm knows"
+
+
+@contextmanager
+def _spool(stream: IO[bytes], name: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="arcsm-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder, "input")
+        try:
+            with open(path, "wb") as file:
+                shutil.copyfileobj(stream, file, 1 << 20)
+        except OSError as error:
+            where = tempfile.gettempdir()
+            raise OutputError(f"{name}: cannot be spooled to {where}: {_reason(error)}") from error
+        _spooled[str(path)] = name
+        try:
+            yield path
+        finally:
+            del _spooled[str(path)]
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    return (isinstance(error, OSError) and error.strerror) or "is not a usable path"

@@ -1,0 +1,1 @@
+"""The model: context networks, the conditional score network, and what joins them."""

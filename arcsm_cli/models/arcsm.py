@@ -1,0 +1,171 @@
+"""The autoregressive conditional score model (paper, section 3; preconditioning as in EDM).
+
+A *stage* is a context network with a conditional score network. An AR-CSM holds one stage, or one
+a noise level when annealing is staged. For a scalar x_d with context c and noise sigma
+
+    s(x; c, sigma) = -(x - m) / (sd^2 + sigma^2) + k F(c_in (x - m), c, log sigma),
+    k = sd / (sigma sqrt(sd^2 + sigma^2)),   c_in = 1 / sqrt(sd^2 + sigma^2),
+
+which is (Dn - x) / sigma^2 with the denoiser Dn of Karras et al. 2022 (EDM, table 1) applied per
+scalar, m and sd the data's mean and standard deviation. F is bounded (see `score`), so s pulls
+back linearly in both tails and exp(integral of s) is integrable for every weight value.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from arcsm_cli.models.config import ModelConfig
+from arcsm_cli.models.context import ContextNetwork, IncrementalContexts
+from arcsm_cli.models.made import MADE
+from arcsm_cli.models.order import variable_order
+from arcsm_cli.models.score import ConditionalScoreNetwork
+
+
+class Preconditioning(NamedTuple):
+    """s(x) = pull (x - mean) + gain F(c_in (x - mean)); tensors that broadcast against x."""
+
+    mean: Tensor
+    pull: Tensor
+    gain: Tensor
+    c_in: Tensor
+
+    @classmethod
+    def of(cls, mean: Tensor, sd: Tensor, sigma: Tensor) -> Preconditioning:
+        """Build from the data's mean and sd and the noise level, all broadcastable."""
+        # Without noise (annealing none, sigma 0) there is no noise scale: the data's own is taken.
+        sigma = torch.where(sigma > 0, sigma, sd)
+        total = sd.square() + sigma.square()
+        c_in = total.rsqrt()
+        return cls(mean, -1.0 / total, sd * c_in / sigma, c_in)
+
+
+class Stage(nn.Module):
+    """A context network and the conditional score network that reads it."""
+
+    context: ContextNetwork
+    score: ConditionalScoreNetwork
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.context = MADE(
+            config.dimensions, config.context_width, config.hidden, residual=config.residual
+        )
+        joint = config.annealing == "joint"
+        log_sigma = torch.tensor(config.levels).log().tolist() if joint else None
+        self.score = ConditionalScoreNetwork(
+            config.context_width,
+            config.score_hidden,
+            (log_sigma[-1], log_sigma[0]) if log_sigma else None,
+        )
+
+
+class ARCSM(nn.Module):
+    """D univariate scores s_d(x_1..x_d) = d/dx_d log p(x_d | x_<d) with shared networks.
+
+    All methods work on *sorted* examples: flat, in the model's scale and variable order; `sort` and
+    `unsort` convert. Noise levels are in the model's scale.
+
+    Arguments:
+        config: the settings; see `ModelConfig`.
+
+    Example:
+        >>> model = ARCSM(ModelConfig(shape=(4,), levels=(1.0, 0.1), hidden=(8,)))
+        >>> x = torch.zeros(2, 4)
+        >>> s, ds = model.score_and_derivative(x, model.contexts(x), torch.tensor(0.1))
+        >>> s.shape, ds.shape
+        (torch.Size([2, 4]), torch.Size([2, 4]))
+    """
+
+    order: Tensor
+    mean: Tensor
+    sd: Tensor
+    data_shift: Tensor
+    data_scale: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        problem = config.problem()
+        if problem:
+            raise ValueError(problem)
+        self.config = config
+        # Run the context network's matrix products in bfloat16; scores and derivatives never are.
+        self.low_precision = False
+        stages = len(config.levels) if config.annealing == "staged" else 1
+        self.stages = nn.ModuleList(Stage(config) for _ in range(stages))
+        order = variable_order(config.order, config.shape, config.order_seed)
+        self.register_buffer("order", order, persistent=False)
+        for name in ("mean", "sd", "data_shift", "data_scale"):
+            # Data scale and preconditioning are settings, not weights: they live in the config.
+            values = torch.tensor(getattr(config, name)).expand(config.dimensions)[order]
+            self.register_buffer(name, values.clone(), persistent=False)
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Noise standard deviations, largest first."""
+        return self.config.levels
+
+    @property
+    def sigma_min(self) -> float:
+        """The last level: noise of the context input and of the density that is modelled."""
+        return self.config.levels[-1]
+
+    def stage(self, level: int = -1) -> Stage:
+        """Return the networks that serve noise level number ``level``."""
+        stage: Stage = self.stages[level if len(self.stages) > 1 else 0]  # type: ignore[assignment]
+        return stage
+
+    def sort(self, x: Tensor) -> Tensor:
+        """Map examples in file units, (B, *shape), to sorted ones, (B, D)."""
+        return (x.flatten(1)[:, self.order] - self.data_shift) / self.data_scale
+
+    def unsort(self, x: Tensor) -> Tensor:
+        """Map sorted examples (B, D) back to file units and shape, (B, *shape)."""
+        y = torch.empty_like(x)
+        y[:, self.order] = x * self.data_scale + self.data_shift
+        return y.view(-1, *self.config.shape)
+
+    def contexts(self, x: Tensor, level: int = -1) -> Tensor:
+        """Return all contexts (B, D, C) of sorted examples (B, D) in one pass."""
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.low_precision):
+            contexts: Tensor = self.stage(level).context(x)
+        return contexts.to(x.dtype)
+
+    def _precondition(self, sigma: Tensor, dims: slice) -> Preconditioning:
+        return Preconditioning.of(self.mean[dims], self.sd[dims], sigma)
+
+    def score(
+        self, x: Tensor, c: Tensor, sigma: Tensor, level: int = -1, dims: slice = slice(None)
+    ) -> Tensor:
+        """Return s_d at x.
+
+        Arguments:
+            x: values (..., d) of the dimensions ``dims``.
+            c: their contexts (..., d, C).
+            sigma: noise level, broadcastable against x; a network of one level ignores it but for
+                the preconditioning.
+            level: which stage answers, for staged models.
+            dims: which dimensions x holds.
+        """
+        p = self._precondition(sigma, dims)
+        centred = x - p.mean
+        f = self.stage(level).score.value(p.c_in * centred, c, sigma.clamp(min=1e-30).log())
+        return p.pull * centred + p.gain * f
+
+    def score_and_derivative(
+        self, x: Tensor, c: Tensor, sigma: Tensor, level: int = -1, dims: slice = slice(None)
+    ) -> tuple[Tensor, Tensor]:
+        """Return (s_d, ds_d/dx_d) at x in one forward pass; arguments as in `score`."""
+        p = self._precondition(sigma, dims)
+        centred = x - p.mean
+        f, df = self.stage(level).score.value_and_tangent(
+            p.c_in * centred, c, sigma.clamp(min=1e-30).log()
+        )
+        return p.pull * centred + p.gain * f, p.pull + p.gain * p.c_in * df
+
+    def incremental(self, batch: int) -> list[IncrementalContexts]:
+        """Return one incremental context evaluation per stage, for ``batch`` examples."""
+        return [s.context.incremental(batch) for s in self.stages]  # type: ignore[union-attr, operator]

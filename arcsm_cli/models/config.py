@@ -1,0 +1,144 @@
+"""The settings that rebuild a model: what a checkpoint holds beside the weights."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from arcsm_cli.errors import DamagedInputError
+from arcsm_cli.models.order import ORDERS
+
+ANNEALINGS = ("joint", "staged", "none")
+# What a checkpoint may ask for: far above any useful model, far below what exhausts a machine.
+_MOST_DIMENSIONS = 1 << 20
+_MOST_UNITS = 1 << 16
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Architecture, noise levels and data scale of an AR-CSM.
+
+    Attributes:
+        shape: an example's shape, ``(D,)`` or ``(C, H, W)``.
+        order, order_seed: see `arcsm_cli.models.order.variable_order`.
+        context: the context network, ``made``.
+        context_width: C, the size of a context vector.
+        hidden, residual: MADE's hidden layers.
+        score_hidden: hidden layers of the score network.
+        annealing: ``joint`` (one network of all levels), ``staged`` (one a level) or ``none``.
+        levels: noise standard deviations, largest first, in the model's scale. For ``joint`` the
+            ends of the range and the levels that Langevin visits; for ``none`` one, may be 0.
+        data_shift, data_scale: model value = (file value - shift) / scale, one number for images,
+            D numbers for vectors.
+        mean, sd: of the data in the model's scale, likewise one number or D (preconditioning).
+    """
+
+    shape: tuple[int, ...]
+    levels: tuple[float, ...]
+    order: str = "raster"
+    order_seed: int = 0
+    context: str = "made"
+    context_width: int = 16
+    hidden: tuple[int, ...] = (1024, 1024)
+    residual: bool = False
+    score_hidden: tuple[int, ...] = (64, 64)
+    annealing: str = "joint"
+    data_shift: tuple[float, ...] = (0.0,)
+    data_scale: tuple[float, ...] = (1.0,)
+    mean: tuple[float, ...] = (0.0,)
+    sd: tuple[float, ...] = (1.0,)
+
+    @property
+    def dimensions(self) -> int:
+        """D, the number of scalar variables."""
+        return math.prod(self.shape)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether examples are C x H x W images with file values in [0, 1]."""
+        return len(self.shape) == 3
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
+        """Check and build a configuration that came from an untrusted file.
+
+        Raises:
+            DamagedInputError: for unknown or missing keys, wrong types, values out of range.
+        """
+        known = {f.name: f for f in fields(cls)}
+        if not isinstance(values, dict) or set(values) - set(known):
+            raise DamagedInputError("the checkpoint's config has unknown keys")
+        kinds: dict[str, type] = {"residual": bool, "order_seed": int, "context_width": int}
+        kinds |= dict.fromkeys(("order", "context", "annealing"), str)
+        whole = ("shape", "hidden", "score_hidden")
+        clean: dict[str, Any] = {}
+        for key, value in values.items():
+            kind = kinds.get(key)
+            if kind is None:
+                number = int if key in whole else (int, float)
+                if not isinstance(value, list) or not all(
+                    isinstance(v, number) and not isinstance(v, bool) and math.isfinite(v)
+                    for v in value
+                ):
+                    raise DamagedInputError(f"the checkpoint's config.{key} is not a list")
+                clean[key] = tuple(value)
+            elif isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
+                clean[key] = value
+            else:
+                raise DamagedInputError(f"the checkpoint's config.{key} has the wrong type")
+        try:
+            config = cls(**clean)
+        except TypeError:
+            raise DamagedInputError("the checkpoint's config lacks a key") from None
+        problem = config.problem()
+        if problem:
+            raise DamagedInputError(f"the checkpoint's config cannot be used: {problem}")
+        return config
+
+    def problem(self) -> str | None:
+        """Return what makes this configuration unusable, or None."""
+        units = (*self.hidden, *self.score_hidden, self.context_width)
+        per_dimension = (self.data_shift, self.data_scale, self.mean, self.sd)
+        checks = {
+            "shape must be D or C, H, W, all at least 1": len(self.shape) in (1, 3)
+            and min(self.shape) >= 1
+            and self.dimensions <= _MOST_DIMENSIONS,
+            f"annealing is one of {', '.join(ANNEALINGS)}": self.annealing in ANNEALINGS,
+            f"order is one of {', '.join(ORDERS)}": self.order in ORDERS,
+            "context is made": self.context == "made",
+            "layer sizes must be between 1 and 65536": min(units) >= 1
+            and max(units) <= _MOST_UNITS
+            and len(units) <= 256
+            and bool(self.score_hidden),
+            "residual layers must have one size": not self.residual or len(set(self.hidden)) <= 1,
+            "data_shift, data_scale, mean and sd need 1 or D values": all(
+                len(v) in (1, self.dimensions) for v in per_dimension
+            ),
+            "data_scale and sd must be positive": min((*self.data_scale, *self.sd)) > 0,
+            "levels must be positive and descending": bool(self.levels)
+            and all(a > b for a, b in zip(self.levels, self.levels[1:], strict=False))
+            and (self.levels[-1] > 0 or (self.annealing == "none" and self.levels[-1] == 0)),
+            "annealing none has one level, the others two or more": (
+                (len(self.levels) == 1) == (self.annealing == "none")
+            ),
+        }
+        return next((text for text, holds in checks.items() if not holds), None)
+
+
+def noise_levels(sigma_max: float, sigma_min: float, count: int) -> tuple[float, ...]:
+    """Return a geometric sequence of ``count`` noise levels, largest first (paper, section 3.3).
+
+    Example:
+        >>> noise_levels(1.0, 0.25, 3)
+        (1.0, 0.5, 0.25)
+    """
+    if count == 1:
+        return (sigma_min,)
+    ratio = sigma_min / sigma_max
+    steps = [sigma_max * ratio ** (i / (count - 1)) for i in range(count)]
+    return (*steps[:-1], sigma_min)

@@ -1,0 +1,117 @@
+"""MADE as a context network (Germain et al. 2015): x_1..x_D to contexts c_1..c_D."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from arcsm_cli.models.context import ContextNetwork, IncrementalContexts
+from arcsm_cli.models.masked import MaskedLinear
+
+
+class MADE(ContextNetwork):
+    """A masked multilayer perceptron: context d is a function of x_1..x_{d-1} only.
+
+    Hidden unit degrees are spread evenly over 1..D-1 and sorted, so that every mask is a staircase
+    (see `masked`). The output layer of dimension d is a block of ``width`` rows.
+
+    Arguments:
+        dimensions: D.
+        width: C, the size of each context vector.
+        hidden: hidden layer sizes, any number of layers.
+        residual: add each hidden layer's input to its output (equal sizes needed).
+
+    Raises:
+        ValueError: for residual layers of unequal sizes, or sizes below 1.
+
+    Example:
+        >>> made = MADE(dimensions=5, width=3, hidden=(8, 8))
+        >>> made(torch.zeros(2, 5)).shape
+        torch.Size([2, 5, 3])
+    """
+
+    def __init__(
+        self, dimensions: int, width: int, hidden: tuple[int, ...], *, residual: bool = False
+    ) -> None:
+        super().__init__(dimensions, width)
+        if min((dimensions, width, *hidden)) < 1:
+            raise ValueError("dimensions, context width and hidden sizes must be at least 1")
+        if residual and len(set(hidden)) > 1:
+            raise ValueError("residual layers need hidden layers of one size")
+        self.residual = residual
+        # Degree m sees x_1..x_m. With D = 1 nothing may be seen: degree 0.
+        inputs = torch.arange(1, dimensions + 1)
+        low, high = min(1, dimensions - 1), dimensions - 1
+        degrees = [inputs, *(_spread(low, high, size) for size in hidden)]
+        self.degrees = degrees[1:]
+        self.hidden = nn.ModuleList(
+            MaskedLinear(a, b) for a, b in zip(degrees, degrees[1:], strict=False)
+        )
+        self.output = MaskedLinear(degrees[-1], inputs.repeat_interleave(width), strict=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x of shape (B, D) to contexts (B, D, C)."""
+        h = x
+        for i, layer in enumerate(self.hidden):
+            y = functional.silu(layer(h))
+            h = h + y if self.residual and i > 0 else y
+        contexts: Tensor = self.output(h)
+        return contexts.view(x.shape[0], self.dimensions, self.width)
+
+    def incremental(self, batch: int) -> IncrementalContexts:
+        """Return an evaluation that computes each unit once, in the order of degrees."""
+        return _IncrementalMADE(self, batch)
+
+
+def _spread(low: int, high: int, size: int) -> Tensor:
+    """Return ``size`` ascending degrees spread evenly over low..high."""
+    return low + torch.div(torch.arange(size) * (high - low + 1), size, rounding_mode="floor")
+
+
+class _IncrementalMADE(IncrementalContexts):
+    """Step d computes the hidden units of degree d and the outputs of dimension d + 1, no others.
+
+    All activations live in buffers of shape (units, B): a step's slice is then contiguous.
+    """
+
+    def __init__(self, made: MADE, batch: int) -> None:
+        weight = made.output.weight
+        self.made, self.step = made, 0
+        self.x = weight.new_zeros(made.dimensions, batch)
+        self.h = [weight.new_zeros(len(d), batch) for d in made.degrees]
+        steps = torch.arange(made.dimensions + 1)
+        # Units of degree m are rows first[m]..first[m + 1] of their layer.
+        self.first = [torch.searchsorted(d, steps).tolist() for d in made.degrees]
+        layers: list[MaskedLinear] = [*made.hidden, made.output]  # type: ignore[list-item]
+        self.layers = [(m.weight.detach(), m.bias.detach()[:, None]) for m in layers]
+
+    def contexts(self) -> Tensor:
+        made, d = self.made, self.step
+        reach = self.first[-1][d + 1] if d < made.dimensions else 0
+        if d == 0:
+            # Degree 0 exists only for D = 1, where no hidden unit may reach an output.
+            reach = 0
+        weight, bias = self.layers[-1]
+        rows = slice(d * made.width, (d + 1) * made.width)
+        return torch.addmm(bias[rows], weight[rows, :reach], self.h[-1][:reach]).T
+
+    def append(self, x: Tensor) -> None:
+        made = self.made
+        self.x[self.step] = x
+        self.step += 1
+        d = self.step
+        if d >= made.dimensions:
+            return
+        below, reach = self.x, d
+        for i, ((weight, bias), first) in enumerate(
+            zip(self.layers[:-1], self.first, strict=True)
+        ):
+            a, z = first[d], first[d + 1]
+            if z > a:
+                y = torch.addmm(bias[a:z], weight[a:z, :reach], below[:reach])
+                functional.silu(y, inplace=True)
+                if made.residual and i > 0:
+                    y += below[a:z]
+                self.h[i][a:z] = y
+            below, reach = self.h[i], z

@@ -1,0 +1,155 @@
+"""The conditional score network: one small network, shared by all dimensions, and its tangent.
+
+F maps (x, c, log sigma) to a scalar. Its derivative in x is carried along with the value in one
+forward pass (dual numbers): x enters through a single input, so the tangent of the first layer is
+a constant vector and each further layer costs one more matrix product.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from arcsm_cli.models.fused import fused_value, fused_value_and_tangent
+
+
+class ScoreParameters(NamedTuple):
+    """Weights of the network as plain tensors, first layer split by what it reads."""
+
+    context: Tensor  # (H, P): context vector and noise-level features
+    x: Tensor  # (H,)
+    bias: Tensor  # (H,)
+    hidden: tuple[tuple[Tensor, Tensor], ...]  # (H', H) and (H',) each
+    out: Tensor  # (H,)
+    out_bias: Tensor  # ()
+
+
+class ConditionalScoreNetwork(nn.Module):
+    """F(x, c, log sigma): a multilayer perceptron with tanh units and a linear output.
+
+    The last hidden layer is bounded, so |F| <= `bound` for every input: what makes the conditional
+    densities normalisable (see `arcsm_cli.models.arcsm`).
+
+    Arguments:
+        width: C, the size of a context vector.
+        hidden: hidden layer sizes, at least one.
+        log_sigma: range (low, high) of log sigma, or None for a network of a single noise level.
+
+    Example:
+        >>> net = ConditionalScoreNetwork(width=3, hidden=(8, 8), log_sigma=(-3.0, 0.0))
+        >>> c, x, log_sigma = torch.zeros(5, 3), torch.zeros(5), torch.zeros(5)
+        >>> [t.shape for t in net.value_and_tangent(x, c, log_sigma)]
+        [torch.Size([5]), torch.Size([5])]
+    """
+
+    NOISE_FEATURES = 8
+
+    def __init__(
+        self,
+        width: int,
+        hidden: tuple[int, ...],
+        log_sigma: tuple[float, float] | None = None,
+    ) -> None:
+        super().__init__()
+        if not hidden or min(hidden) < 1:
+            raise ValueError("the score network needs at least one hidden layer of at least 1 unit")
+        self.width = width
+        self.log_sigma = log_sigma
+        inputs = width + (self.NOISE_FEATURES if log_sigma else 0)
+        self.first = nn.Linear(inputs, hidden[0])
+        self.first_x = nn.Parameter(torch.empty(hidden[0]))
+        # Kinks of the first layer should cover the standardised range of x, not sit at zero.
+        nn.init.normal_(self.first_x, std=1.5)
+        nn.init.normal_(self.first.bias, std=1.0)
+        self.hidden = nn.ModuleList(
+            nn.Linear(a, b) for a, b in zip(hidden, hidden[1:], strict=False)
+        )
+        self.out = nn.Linear(hidden[-1], 1)
+
+    @property
+    def bound(self) -> Tensor:
+        """The largest |F| that these weights allow, a scalar."""
+        return self.out.weight.abs().sum() + self.out.bias.abs().sum()
+
+    def parameters_by_role(self) -> ScoreParameters:
+        """Return the weights as plain tensors."""
+        return ScoreParameters(
+            self.first.weight,
+            self.first_x,
+            self.first.bias,
+            tuple((m.weight, m.bias) for m in self.hidden),  # type: ignore[misc]
+            self.out.weight[0],
+            self.out.bias[0],
+        )
+
+    def noise_features(self, log_sigma: Tensor) -> Tensor:
+        """Map log sigma of shape (...,) to a cosine basis on its range, (..., NOISE_FEATURES)."""
+        assert self.log_sigma is not None
+        low, high = self.log_sigma
+        phase = (log_sigma - low) * (math.pi / max(high - low, 1e-6))
+        k = torch.arange(1, self.NOISE_FEATURES + 1, device=phase.device, dtype=phase.dtype)
+        return torch.cos(phase[..., None] * k)
+
+    def condition(self, c: Tensor, log_sigma: Tensor | None) -> Tensor:
+        """Join contexts (..., C) and the features of log sigma (..., or a scalar) to (..., P)."""
+        if self.log_sigma is None or log_sigma is None:
+            return c
+        features = self.noise_features(log_sigma).expand(*c.shape[:-1], self.NOISE_FEATURES)
+        return torch.cat([c, features.to(c.dtype)], -1)
+
+    def project(self, c: Tensor, log_sigma: Tensor | None) -> Tensor:
+        """Return what the first layer makes of the context and the level alone, (..., H).
+
+        `at` then evaluates F at many x without repeating this product.
+        """
+        width = self.width
+        p = torch.nn.functional.linear(c, self.first.weight[:, :width], self.first.bias)
+        if self.log_sigma is not None and log_sigma is not None:
+            p = p + self.noise_features(log_sigma).to(c.dtype) @ self.first.weight[:, width:].T
+        return p
+
+    def at(self, x: Tensor, projection: Tensor, *, tangent: bool = False) -> tuple[Tensor, Tensor]:
+        """Evaluate (F, dF/dx) at x (...,) given `project`'s result (..., H) by dual numbers.
+
+        Without ``tangent`` the second tensor is empty. Plain operations only: differentiable to
+        any order, and what a compiler fuses best.
+        """
+        p = self.parameters_by_role()
+        h = torch.tanh(torch.addcmul(projection, x[..., None], p.x))
+        dh = torch.addcmul(p.x, h * h, p.x, value=-1.0) if tangent else None
+        for weight, bias in p.hidden:
+            h = torch.tanh(torch.nn.functional.linear(h, weight, bias))
+            if dh is not None:
+                dh = dh @ weight.T
+                dh = torch.addcmul(dh, h * h, dh, value=-1.0)
+        value = h @ p.out + p.out_bias
+        return value, dh @ p.out if dh is not None else value.new_empty(0)
+
+    def value(self, x: Tensor, c: Tensor, log_sigma: Tensor | None) -> Tensor:
+        """Return F at x (...,) with contexts (..., C)."""
+        if not _runs_fused(x):
+            return self.at(x, self.project(c, log_sigma))[0]
+        z = self.condition(c, log_sigma).reshape(-1, self.first.in_features)
+        return fused_value(x.reshape(-1), z, self.parameters_by_role()).view(x.shape)
+
+    def value_and_tangent(
+        self, x: Tensor, c: Tensor, log_sigma: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return (F, dF/dx) at x (...,) with contexts (..., C), in one pass."""
+        if not _runs_fused(x):
+            return self.at(x, self.project(c, log_sigma), tangent=True)
+        z = self.condition(c, log_sigma).reshape(-1, self.first.in_features)
+        value, slope = fused_value_and_tangent(x.reshape(-1), z, self.parameters_by_role())
+        return value.view(x.shape), slope.view(x.shape)
+
+
+def _runs_fused(x: Tensor) -> bool:
+    """Whether the blockwise kernel is the better choice: training on the CPU in eager mode.
+
+    It works through cache-sized blocks and keeps no activations. Elsewhere plain operations are
+    left to the compiler, or to a GPU whose memory is fast.
+    """
+    return torch.is_grad_enabled() and not x.is_cuda and not torch.compiler.is_compiling()

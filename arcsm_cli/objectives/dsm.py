@@ -1,0 +1,20 @@
+"""Univariate denoising score matching (Vincent 2011, per conditional)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from arcsm_cli.models.arcsm import ARCSM
+from arcsm_cli.objectives.noise import NoisyBatch
+
+
+def dsm(model: ARCSM, batch: NoisyBatch) -> Tensor:
+    """Return the estimate of 1/2 sum_d E[sigma^2 (s_d(x~_d) + (x~_d - x_d) / sigma^2)^2].
+
+    Same minimiser as `csm` of the noise-perturbed conditionals, and no derivative is needed; the
+    noise level must be positive.
+    """
+    c = model.contexts(batch.context_input, batch.level)
+    c = c.expand(*batch.score_input.shape, c.shape[-1])
+    s = model.score(batch.score_input, c, batch.sigma, batch.level)
+    return (0.5 * (batch.sigma * s + batch.noise).square()).sum(-1).mean()

@@ -1,0 +1,1 @@
+"""Figures: sample grids, densities, curves."""

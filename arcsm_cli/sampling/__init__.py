@@ -1,0 +1,1 @@
+"""Samplers: each draws one scalar given its conditional; `run` walks through the dimensions."""

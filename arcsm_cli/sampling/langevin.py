@@ -1,0 +1,57 @@
+"""Langevin dynamics for one scalar at a time (paper, equations 21 and 22)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from arcsm_cli.models.conditional import Conditionals
+
+
+@dataclass(frozen=True)
+class Langevin:
+    """Annealed Langevin dynamics through the model's levels; with one level, plain dynamics.
+
+    At level i, ``steps`` times: x <- x + (a_i / 2) s(x; sigma_i) + sqrt(a_i) z with
+    a_i = eps sigma_i^2 / sigma_L^2. The first level starts from the prior: a standard normal in
+    the standardised scale of the first level.
+
+    Arguments:
+        levels: the noise levels, largest first.
+        steps: T, steps a level.
+        step_size: eps; by default 0.2 sigma_L^2, so that a_i is 0.2 sigma_i^2. Without noise
+            (sigma_L = 0) eps itself is the step, in units of the data's variance.
+    """
+
+    levels: tuple[float, ...]
+    steps: int = 20
+    step_size: float | None = None
+
+    @property
+    def draws(self) -> int:
+        """Random numbers a dimension: the start, then one a step."""
+        return 1 + len(self.levels) * self.steps
+
+    def __call__(self, rows: Conditionals, z: Tensor) -> Tensor:
+        """Draw one value for each conditional from z (N, `draws`); returns (N,)."""
+        x = None
+        k = 1
+        for level, sigma in enumerate(self.levels):
+            score = rows.at(sigma, level)
+            if x is None:
+                x = score.mean + z[:, 0] * (-score.pull) ** -0.5
+            step = self._step(sigma, rows.spread if sigma == 0 else 1.0)
+            noise = z[:, k : k + self.steps].T * step**0.5
+            for i in range(self.steps):
+                x = x.add(score(x), alpha=step / 2).add_(noise[i])
+            k += self.steps
+        assert x is not None
+        return x
+
+    def _step(self, sigma: float, spread: float) -> float:
+        last = self.levels[-1]
+        if last == 0:
+            return (0.05 if self.step_size is None else self.step_size) * spread**2
+        eps = 0.2 * last**2 if self.step_size is None else self.step_size
+        return eps * sigma**2 / last**2

@@ -1,0 +1,1 @@
+"""Training: settings, state, the loop, and a run with its files."""

@@ -1,0 +1,72 @@
+"""``arcsm data``: any DATA as an HDF5 file."""
+
+from arcsm_cli.cli_options import (
+    CenterCrop,
+    Data,
+    DataDir,
+    Download,
+    Force,
+    Limit,
+    Output,
+    Resize,
+    Seed,
+    data_options,
+)
+from arcsm_cli.cli_progress import progress
+from arcsm_cli.cli_run import provenance_entry
+
+_BLOCK_BYTES = 1 << 22  # of examples, as float32, written at a time
+
+
+def run(
+    data: Data,
+    output: Output,
+    force: Force = False,
+    data_dir: DataDir = None,
+    download: Download = False,
+    center_crop: CenterCrop = None,
+    resize: Resize = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+) -> None:
+    """Write any DATA as an HDF5 file.
+
+    To stage a data set on a cluster, to convert between formats, or to look at what a
+    specification means. Images are stored in [0, 1], N x C x H x W; vectors as they are, N x D;
+    labels are kept where there are any. The split is 'test' unless DATA names another.
+
+    Examples:
+
+      arcsm data digits:train -o digits.h5
+      arcsm data mnist:train --download -o mnist.h5
+      arcsm data photos/ --resize 32 -o photos.h5
+      arcsm data table.csv -o - | arcsm info -
+    """
+    from arcsm_cli.data.spec import load_data
+    from arcsm_cli.io.atomic import atomic_output, check_output
+    from arcsm_cli.io.provenance import extend
+    from arcsm_cli.io.samples import SampleWriter
+
+    check_output(output, force=force)
+    options = data_options(
+        data_dir=data_dir,
+        download=download,
+        center_crop=center_crop,
+        resize=resize,
+        limit=limit,
+        seed=seed,
+    )
+    loaded = load_data(data, options, default_split="test")
+    chain = extend([loaded.source], provenance_entry(seed=seed, inputs={data: loaded.digest}))
+    size = max(1, _BLOCK_BYTES // (4 * loaded.values[:1].numel()))
+    with (
+        atomic_output(output, force=force) as target,
+        SampleWriter(target, loaded.shape, chain) as writer,
+        progress(len(loaded), "writing") as bar,
+    ):
+        start = 0
+        for batch in loaded.batches(size):
+            labels = None if loaded.labels is None else loaded.labels[start : start + len(batch)]
+            writer.append(batch, labels=labels)
+            start += len(batch)
+            bar.update(len(batch))

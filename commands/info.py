@@ -1,0 +1,113 @@
+"""``arcsm info``: what a file is, and where it comes from."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from arcsm_cli.cli_options import Json
+from arcsm_cli.cli_table import print_result
+from arcsm_cli.errors import DamagedInputError
+
+_BLOCK_VALUES = 1 << 20  # of one dataset, in memory at a time
+
+
+def run(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="A checkpoint, its .resume file, or samples; - is stdin."
+        ),
+    ],
+    json: Json = False,
+) -> None:
+    """Say what a file is and where it comes from.
+
+    Reads the whole file and checks it, whatever its name: a checkpoint (kind of model, settings,
+    number of parameters, how far it was trained), the .resume file beside one, or samples (how
+    many, their shape, what else is stored). The provenance lists every command that touched the
+    data, oldest first.
+
+    Examples:
+
+      arcsm info digits.safetensors
+      arcsm info samples.h5 --json | jq .metrics.samples
+      arcsm sample digits.safetensors -n 8 -o - | arcsm info -
+    """
+    from arcsm_cli.io.streams import label, local_input, sniff
+
+    with local_input(file) as path:
+        kind = sniff(path)
+        if kind == "samples":
+            found = _samples(path)
+        elif kind == "checkpoint":
+            found = _tensors(path)
+        else:
+            raise DamagedInputError(
+                f"{label(path)}: neither a checkpoint (safetensors) nor samples (HDF5) of arcsm"
+            )
+        print_result({"file": label(path), **found, "bytes": path.stat().st_size}, json=json)
+
+
+def _samples(path: Path) -> dict[str, Any]:
+    from arcsm_cli.io.samples import SampleFile
+
+    with SampleFile(path) as samples:
+        count = len(samples)
+        datasets = {}
+        for name in samples.names:
+            shape = samples.read(0, 0, name).shape[1:]
+            block = max(1, _BLOCK_VALUES // max(1, math.prod(shape)))
+            for start in range(0, count, block):  # a damaged block shows when it is read
+                samples.read(start, start + block, name)
+            datasets[name] = [count, *shape]
+        return {
+            "format": "arcsm-samples",
+            "shape": list(samples.shape),
+            "metrics": {"samples": count, "dimensions": math.prod(samples.shape)},
+            "datasets": datasets,
+            "provenance": [_entry(step) for step in samples.provenance],
+        }
+
+
+def _tensors(path: Path) -> dict[str, Any]:
+    from arcsm_cli.io.checkpoint import RESUME_FORMAT, load_checkpoint, load_resume
+    from arcsm_cli.io.header import read_header
+    from arcsm_cli.io.streams import label
+
+    with path.open("rb") as file:
+        metadata = read_header(file, label(path)).metadata
+    if metadata.get("format") == RESUME_FORMAT:
+        tensors, state = load_resume(path)
+        return {
+            "format": metadata["format"],
+            "metrics": {"tensors": len(tensors), "values": _count(tensors)},
+            "state": state,
+        }
+    checkpoint = load_checkpoint(path)
+    return {
+        "format": metadata["format"],
+        "kind": checkpoint.kind,
+        "metrics": {
+            "parameters": _count(
+                {k: t for k, t in checkpoint.tensors.items() if t.is_floating_point()}
+            ),
+            "tensors": len(checkpoint.tensors),
+        },
+        "config": checkpoint.config,
+        "training": checkpoint.training,
+        "shapes": {name: list(t.shape) for name, t in sorted(checkpoint.tensors.items())},
+        "provenance": [_entry(step) for step in checkpoint.provenance],
+    }
+
+
+def _entry(step: dict[str, Any]) -> dict[str, Any]:
+    """A provenance entry in the order of reading: what was run, then when and where."""
+    first = ("command", "arguments", "seed", "inputs", "time", "host")
+    return {key: step[key] for key in (*first, *step) if key in step}
+
+
+def _count(tensors: Mapping[str, Any]) -> int:
+    return sum(tensor.numel() for tensor in tensors.values())

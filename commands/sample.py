@@ -1,0 +1,166 @@
+"""``arcsm sample``: draw samples from a model."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from arcsm_cli.cli_options import (
+    BatchSize,
+    Device,
+    Force,
+    Json,
+    Model,
+    Output,
+    Seed,
+    resolve_device,
+)
+from arcsm_cli.cli_progress import progress
+from arcsm_cli.cli_run import provenance_entry
+from arcsm_cli.cli_table import print_result
+from arcsm_cli.errors import UsageError
+
+
+def _shard(text: str | None, count: int) -> range:
+    """The numbers of the samples that ``--shard I/N`` asks for."""
+    if text is None:
+        return range(count)
+    index, slash, of = text.partition("/")
+    if not (slash and index.isdecimal() and of.isdecimal() and int(index) < int(of)):
+        raise UsageError(f"--shard {text}: expected I/N with 0 <= I < N, such as 0/4")
+    i, n = int(index), int(of)
+    return range(count * i // n, count * (i + 1) // n)
+
+
+def run(
+    model: Model,
+    output: Output,
+    count: Annotated[
+        int, typer.Option("--count", "-n", metavar="N", min=1, help="How many samples.")
+    ] = 64,
+    sampler: Annotated[
+        Literal["ode", "langevin", "grid"] | None,
+        typer.Option(
+            "--sampler",
+            show_default="ode for joint models, else langevin",
+            help="Probability-flow ODE, annealed Langevin dynamics, or inverting the "
+            "distribution function on a grid.",
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps",
+            metavar="N",
+            min=1,
+            show_default="ode: 10; langevin: 20",
+            help="Heun steps, or Langevin steps a level.",
+        ),
+    ] = None,
+    step_size: Annotated[
+        float | None,
+        typer.Option(
+            "--step-size",
+            metavar="EPS",
+            show_default="0.2 sigma_min^2",
+            help="Langevin step at the last level; level i takes EPS sigma_i^2 / sigma_min^2.",
+        ),
+    ] = None,
+    points: Annotated[
+        int | None,
+        typer.Option(
+            "--points", metavar="N", min=8, show_default="256", help="Points of the grid."
+        ),
+    ] = None,
+    denoise: Annotated[
+        bool,
+        typer.Option(
+            "--denoise",
+            help="Give the expected clean value of each scalar instead of its noisy one.",
+        ),
+    ] = False,
+    clip: Annotated[
+        bool, typer.Option("--clip/--no-clip", help="Clip images to [0, 1].")
+    ] = True,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", metavar="I/N", help="Draw only part I of N parts, from 0."),
+    ] = None,
+    png: Annotated[
+        Path | None,
+        typer.Option("--png", metavar="GRID.png", help="Also draw the first samples as a grid."),
+    ] = None,
+    batch_size: BatchSize = 256,
+    device: Device = "auto",
+    seed: Seed = 0,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Draw samples from a model.
+
+    Dimension after dimension, at the cost of one forward pass of the context network in all. What
+    is drawn follows the density that the model was trained on: data plus noise of the last level;
+    --denoise takes the noise off. Sample i depends on the seed and i alone, so shards and batches
+    of any size give the same samples (up to rounding).
+
+    Examples:
+
+      arcsm sample digits.safetensors -n 64 -o samples.h5 --denoise --png samples.png
+      arcsm sample m.safetensors -n 10000 --shard 2/4 -o part-2.h5
+      arcsm sample m.safetensors -n 8 --sampler langevin --steps 50 -o - | arcsm info -
+    """
+    import torch
+
+    from arcsm_cli.io.atomic import atomic_output, check_output
+    from arcsm_cli.io.checkpoint import load_checkpoint
+    from arcsm_cli.io.provenance import extend, sha256_file
+    from arcsm_cli.io.samples import SampleWriter
+    from arcsm_cli.io.streams import label, local_input
+    from arcsm_cli.models.restore import restore
+    from arcsm_cli.runtime import reuse_memory
+    from arcsm_cli.sampling.choose import choose_sampler
+    from arcsm_cli.sampling.noise import SampleNoise
+    from arcsm_cli.sampling.run import sample
+
+    indices = _shard(shard, count)
+    check_output(output, force=force)
+    if png is not None:
+        check_output(str(png), force=force)
+    torch_device = resolve_device(device)
+    reuse_memory()
+    with local_input(model) as path:
+        checkpoint = load_checkpoint(path)
+        digest = sha256_file(path)
+    network = restore(checkpoint).to(torch_device)
+    if denoise and network.sigma_min == 0:
+        raise UsageError("--denoise: the model was trained without noise")
+    if png is not None and not network.config.is_image:
+        raise UsageError("--png draws images; 'arcsm plot' draws vectors")
+    drawer = choose_sampler(network, sampler, steps=steps, step_size=step_size, points=points)
+    entry = provenance_entry(seed=seed, inputs={label(model): digest})
+    clipping = clip and network.config.is_image
+
+    shown: list[torch.Tensor] = []
+    with (
+        atomic_output(output, force=force) as target,
+        SampleWriter(target, network.config.shape, extend([checkpoint.provenance], entry)) as sink,
+        progress(len(indices) * network.config.dimensions, "sampling") as bar,
+    ):
+        for start in range(0, len(indices), batch_size):
+            part = indices[start : start + batch_size]
+            noise = SampleNoise(seed, part, torch_device)
+            drawn = sample(
+                network, drawer, noise, denoise=denoise, tick=lambda _, n=len(part): bar.update(n)  # type: ignore[misc]
+            ).cpu()
+            if clipping:
+                drawn = drawn.clamp_(0, 1)
+            sink.append(drawn)
+            if png is not None and sum(map(len, shown)) < 64:
+                shown.append(drawn)
+    if png is not None:
+        from arcsm_cli.plotting.images import write_grid
+
+        with atomic_output(str(png), force=force) as target:
+            write_grid(torch.cat(shown)[:64], target)
+    if json and output != "-":
+        print_result({"metrics": {"samples": len(indices)}}, json=True)

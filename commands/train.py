@@ -1,0 +1,334 @@
+"""``arcsm train``: fit a model to data."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from arcsm_cli.cli_options import (
+    CenterCrop,
+    Data,
+    DataDir,
+    Device,
+    Download,
+    Force,
+    Json,
+    Limit,
+    Output,
+    Resize,
+    Seed,
+    data_options,
+    resolve_device,
+)
+from arcsm_cli.cli_progress import progress
+from arcsm_cli.cli_run import provenance_entry
+from arcsm_cli.cli_signals import StopFlag
+from arcsm_cli.cli_table import print_result
+from arcsm_cli.errors import Interrupted, OutputError, StoppedEarly, UsageError
+
+
+def _sizes(option: str, text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = [p for p in text.split(",") if p]
+    if not all(p.isdecimal() and int(p) > 0 for p in parts):
+        raise UsageError(f"{option} {text}: expected layer sizes such as 512,512")
+    return tuple(map(int, parts))
+
+
+def run(
+    data: Data,
+    output: Output,
+    context: Annotated[
+        Literal["made"], typer.Option("--context", help="The context network.")
+    ] = "made",
+    hidden: Annotated[
+        str | None,
+        typer.Option(
+            "--hidden",
+            metavar="N,N,...",
+            show_default="64,64 to 1024,1024 by the data's size",
+            help="Hidden layers of the context network.",
+        ),
+    ] = None,
+    residual: Annotated[
+        bool, typer.Option("--residual", help="Residual hidden layers (of one size).")
+    ] = False,
+    context_width: Annotated[
+        int, typer.Option("--context-width", metavar="N", min=1, help="Size of a context vector.")
+    ] = 16,
+    score_hidden: Annotated[
+        str | None,
+        typer.Option(
+            "--score-hidden",
+            metavar="N,N,...",
+            show_default="64,64 for images, else 64,64,64",
+            help="Hidden layers of the conditional score network.",
+        ),
+    ] = None,
+    order: Annotated[
+        Literal["raster", "reversed", "random"],
+        typer.Option("--order", help="Order of the variables."),
+    ] = "raster",
+    order_seed: Annotated[
+        int, typer.Option("--order-seed", metavar="N", min=0, help="Which random order.")
+    ] = 0,
+    objective: Annotated[
+        Literal["csm", "dsm"],
+        typer.Option(
+            "--objective",
+            help="Composite score matching, or univariate denoising score matching.",
+        ),
+    ] = "csm",
+    annealing: Annotated[
+        Literal["joint", "staged", "none"],
+        typer.Option(
+            "--annealing",
+            help="One network of all noise levels; one a level (the paper's); or one level.",
+        ),
+    ] = "joint",
+    sigma_max: Annotated[
+        float | None,
+        typer.Option(
+            "--sigma-max",
+            metavar="S",
+            show_default="joint: 3, or 3 sd; staged: 1, or 0.2 for colour",
+            help="First and largest noise level.",
+        ),
+    ] = None,
+    sigma_min: Annotated[
+        float | None,
+        typer.Option(
+            "--sigma-min",
+            metavar="S",
+            show_default="0.04 for images, else 0.05",
+            help="Last noise level, that of the density modelled.",
+        ),
+    ] = None,
+    levels: Annotated[
+        int | None,
+        typer.Option(
+            "--levels",
+            metavar="N",
+            show_default="joint: 10 for Langevin; staged: 3",
+            help="Number of noise levels, a geometric sequence.",
+        ),
+    ] = None,
+    standardize: Annotated[
+        bool,
+        typer.Option(
+            "--standardize",
+            help="Give each column of vectors mean 0 and variance 1; sigmas are in that scale.",
+        ),
+    ] = False,
+    epochs: Annotated[
+        float | None,
+        typer.Option(
+            "--epochs",
+            metavar="N",
+            show_default="200",
+            help="Passes over the data (for each stage of staged annealing).",
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", metavar="N", min=1, help="Steps, instead of epochs.")
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size",
+            metavar="N",
+            min=1,
+            show_default="128 for images, else 512",
+            help="Examples a step.",
+        ),
+    ] = None,
+    draws: Annotated[
+        int,
+        typer.Option("--draws", metavar="N", min=1, help="Noise draws for each example's contexts."),
+    ] = 1,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            "--lr",
+            metavar="RATE",
+            show_default="1e-3 for images, else 5e-3",
+            help="Adam's peak learning rate.",
+        ),
+    ] = None,
+    schedule: Annotated[
+        Literal["cosine", "constant"],
+        typer.Option("--schedule", help="Learning rate after the warm-up."),
+    ] = "cosine",
+    warmup: Annotated[
+        int, typer.Option("--warmup", metavar="N", min=0, help="Steps of linear warm-up.")
+    ] = 100,
+    clip: Annotated[
+        float,
+        typer.Option("--clip", metavar="NORM", min=0, help="Largest gradient norm; 0 is no limit."),
+    ] = 1.0,
+    ema: Annotated[
+        float,
+        typer.Option(
+            "--ema", metavar="DECAY", min=0, max=1, help="Averaging of the weights; 0 is none."
+        ),
+    ] = 0.999,
+    precision: Annotated[
+        Literal["fp32", "bf16"],
+        typer.Option(
+            "--precision", help="Of the context network's products; scores are always fp32."
+        ),
+    ] = "fp32",
+    compile_step: Annotated[
+        bool, typer.Option("--compile", help="Compile the training step (needs a C++ compiler).")
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on where MODEL.resume stands; start if there is none."),
+    ] = False,
+    checkpoint_every: Annotated[
+        int, typer.Option("--checkpoint-every", metavar="N", min=1, help="Steps between saves.")
+    ] = 1000,
+    log_dir: Annotated[
+        Path | None,
+        typer.Option("--log-dir", metavar="DIR", help="TensorBoard curves and sample grids."),
+    ] = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    force: Force = False,
+    json: Json = False,
+    data_dir: DataDir = None,
+    download: Download = False,
+    center_crop: CenterCrop = None,
+    resize: Resize = None,
+    limit: Limit = None,
+) -> None:
+    """Train a model on DATA.
+
+    Fits an autoregressive conditional score model and writes one checkpoint, holding averaged
+    weights, and MODEL.resume beside it. Images are modelled in [-1, 1]; noise levels are in that
+    scale, and for vectors in the data's own.
+
+    SIGTERM, SIGINT and SIGUSR1 finish the step, save and exit with 75; the same command with
+    --resume goes on and ends with the same weights as a run that was never stopped. With -o - the
+    checkpoint goes to standard output at the end, and there is nothing to resume.
+
+    Examples:
+
+      arcsm train digits -o digits.safetensors
+      arcsm train mnist --download --sigma-min 0.1 -o mnist.safetensors --log-dir runs/mnist
+      arcsm train 8gaussians --steps 8000 -o g.safetensors --resume
+      arcsm train table.csv --standardize -o table.safetensors
+      arcsm train digits --steps 300 -o - | arcsm sample - -n 16 -o digits.h5
+    """
+    from arcsm_cli.data.spec import train_and_valid
+    from arcsm_cli.io.atomic import check_output
+    from arcsm_cli.io.provenance import extend
+    from arcsm_cli.runtime import reuse_memory
+    from arcsm_cli.training.build import Choices, model_config
+    from arcsm_cli.training.loop import Batches
+    from arcsm_cli.training.session import Session, fresh_state, resume_path, resumed_state
+    from arcsm_cli.training.settings import TrainSettings
+    from arcsm_cli.training.tensorboard import TensorBoard
+
+    if steps is not None and epochs is not None:
+        raise UsageError("give --steps or --epochs, not both")
+    if resume and output == "-":
+        raise UsageError("--resume needs the checkpoint in a file, not -o -")
+    going_on = resume and resume_path(output).exists()
+    if resume and not going_on and Path(output).exists() and not force:
+        raise OutputError(f"{output} exists but {resume_path(output)} does not: use --force")
+    check_output(output, force=force or going_on)
+    torch_device = resolve_device(device)
+    reuse_memory()
+
+    options = data_options(
+        data_dir=data_dir,
+        download=download,
+        center_crop=center_crop,
+        resize=resize,
+        limit=limit,
+        seed=seed,
+    )
+    examples, valid = train_and_valid(data, options)
+    image = examples.kind == "image"
+    config = model_config(
+        examples,
+        Choices(
+            order=order,
+            order_seed=order_seed,
+            context_width=context_width,
+            hidden=_sizes("--hidden", hidden),
+            residual=residual,
+            score_hidden=_sizes("--score-hidden", score_hidden),
+            annealing=annealing,
+            sigma_max=sigma_max,
+            sigma_min=sigma_min,
+            levels=levels,
+            standardize=standardize,
+        ),
+    )
+    if objective == "dsm" and config.levels[-1] == 0:
+        raise UsageError("--objective dsm needs noise: give a positive --sigma-min")
+    batch = batch_size or (128 if image else 512)
+    if steps is None:
+        steps = max(1, round((200.0 if epochs is None else epochs) * Batches(examples, batch, seed).per_epoch))
+    settings = TrainSettings(
+        steps=steps,
+        batch_size=batch,
+        objective=objective,
+        draws=draws,
+        lr=(1e-3 if image else 5e-3) if lr is None else lr,
+        schedule=schedule,
+        warmup=warmup,
+        clip=clip,
+        ema=ema,
+        seed=seed,
+        precision=precision,
+        compile=compile_step,
+        checkpoint_every=checkpoint_every,
+        validate_every=max(1, steps // 100),
+    )
+    entry = provenance_entry(seed=seed, inputs={data: examples.digest})
+    earlier: list[dict[str, Any]] = []
+    if going_on:
+        state, earlier = resumed_state(output, config, settings, examples.digest, torch_device)
+    else:
+        state = fresh_state(config, settings, torch_device)
+    total = steps * len(state.model.stages)
+
+    with (
+        StopFlag() as stop,
+        progress(total, "training", done=state.step) as bar,
+    ):
+
+        def report(loss: float, valid_loss: float | None) -> None:
+            figures = {"loss": loss} | ({} if valid_loss is None else {"valid": valid_loss})
+            bar.update(1, **figures)
+
+        board = TensorBoard(log_dir) if log_dir is not None else None
+        session = Session(
+            output,
+            examples.digest,
+            extend([examples.source, earlier], entry),
+            lambda: bool(stop),
+            report,
+            board,
+        )
+        complete = session.run(state, examples, valid, force=force or going_on)
+        if board is not None:
+            board.close()
+        if not complete and output == "-":
+            raise Interrupted("stopped before the end; -o - leaves nothing to resume")
+        if not complete:
+            raise StoppedEarly(
+                f"stopped by {stop.reason} at step {state.step} of {total}, all saved; "
+                "the same command with --resume goes on"
+            )
+    if json and output != "-":
+        last = {k: v[-1] for k, v in state.history.items() if v}
+        print_result({"metrics": last, "parameters": _count(state.model)}, json=True)
+
+
+def _count(model: Any) -> int:
+    return sum(p.numel() for p in model.parameters())
