@@ -199,9 +199,7 @@ def _model(
     model = restore(checkpoint).to(device)
     examples = load_data(data, options, default_split="test", like=model.config.shape)
     check_shape(model, examples)
-    entry = provenance_entry(
-        seed=seed, inputs={name: sha256_file(path), data: examples.digest}
-    )
+    entry = provenance_entry(seed=seed, inputs={name: sha256_file(path), data: examples.digest})
     batches = evaluate(
         model,
         examples,
@@ -265,7 +263,9 @@ def _samples(
     if "energy" in names and against is not None:
         data = load_data(against, options, default_split="test", like=tuple(x.shape[1:]))
         if data.shape != tuple(x.shape[1:]):
-            raise DamagedInputError(f"{data.name}: its examples have another shape than the samples")
+            raise DamagedInputError(
+                f"{data.name}: its examples have another shape than the samples"
+            )
         if min(len(x), len(data)) < 2:
             raise DamagedInputError("the energy distance takes at least two examples of each")
         y = data.take(torch.arange(len(data)))

@@ -79,9 +79,7 @@ def run(
             help="Give the expected clean value of each scalar instead of its noisy one.",
         ),
     ] = False,
-    clip: Annotated[
-        bool, typer.Option("--clip/--no-clip", help="Clip images to [0, 1].")
-    ] = True,
+    clip: Annotated[bool, typer.Option("--clip/--no-clip", help="Clip images to [0, 1].")] = True,
     shard: Annotated[
         str | None,
         typer.Option("--shard", metavar="I/N", help="Draw only part I of N parts, from 0."),
@@ -150,7 +148,11 @@ def run(
             part = indices[start : start + batch_size]
             noise = SampleNoise(seed, part, torch_device)
             drawn = sample(
-                network, drawer, noise, denoise=denoise, tick=lambda _, n=len(part): bar.update(n)  # type: ignore[misc]
+                network,
+                drawer,
+                noise,
+                denoise=denoise,
+                tick=lambda _, n=len(part): bar.update(n),  # type: ignore[misc]
             ).cpu()
             if clipping:
                 drawn = drawn.clamp_(0, 1)

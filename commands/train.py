@@ -145,7 +145,9 @@ def run(
     ] = None,
     draws: Annotated[
         int,
-        typer.Option("--draws", metavar="N", min=1, help="Noise draws for each example's contexts."),
+        typer.Option(
+            "--draws", metavar="N", min=1, help="Noise draws for each example's contexts."
+        ),
     ] = 1,
     lr: Annotated[
         float | None,
@@ -272,7 +274,10 @@ def run(
         raise UsageError("--objective dsm needs noise: give a positive --sigma-min")
     batch = batch_size or (128 if image else 512)
     if steps is None:
-        steps = max(1, round((200.0 if epochs is None else epochs) * Batches(examples, batch, seed).per_epoch))
+        steps = max(
+            1,
+            round((200.0 if epochs is None else epochs) * Batches(examples, batch, seed).per_epoch),
+        )
     settings = TrainSettings(
         steps=steps,
         batch_size=batch,

@@ -2,6 +2,7 @@
 
 import array
 import csv
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -50,8 +51,14 @@ def read_table(path: Path) -> Tensor:
 def _sniff(file: TextIO) -> str | None:
     """Return the delimiter of the table, ``None`` for white space."""
     # the second line with content: a header may hold spaces or commas that part nothing
-    lines = [line for line, _ in zip(_content(file), range(2), strict=False)]
-    return next((d for d in _DELIMITERS if lines and d in lines[-1]), None)
+    first, second = ([*itertools.islice(_content(file), 2)] + ["", ""])[:2]
+    for delimiter in _DELIMITERS:
+        if delimiter in (second or first):
+            return delimiter
+    for delimiter in _DELIMITERS:
+        if delimiter in first and any(map(_is_number, first.split(delimiter))):
+            return delimiter
+    return None
 
 
 def _content(file: TextIO) -> Iterator[str]:

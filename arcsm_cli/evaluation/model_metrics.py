@@ -96,7 +96,9 @@ def bits_per_dimension(model: ARCSM, nll: float) -> float:
     return bits + math.log2(127.5) if model.config.is_image else bits
 
 
-def summary(model: ARCSM, figures: dict[str, np.ndarray[Any, Any]], metrics: list[str]) -> dict[str, float]:
+def summary(
+    model: ARCSM, figures: dict[str, np.ndarray[Any, Any]], metrics: list[str]
+) -> dict[str, float]:
     """Return the mean of each metric, and the standard error of the mean under ``NAME_se``."""
     result: dict[str, float] = {}
     for name in metrics:
@@ -116,7 +118,9 @@ def density_text(model: ARCSM, *, perturbed: bool) -> str:
     sigma = model.sigma_min
     if sigma == 0:
         return where
-    scale = "" if model.config.is_image or set(model.config.data_scale) == {1.0} else " (standardised)"
+    scale = (
+        "" if model.config.is_image or set(model.config.data_scale) == {1.0} else " (standardised)"
+    )
     how = "" if perturbed else ", taken as already perturbed"
     return f"{where} plus normal noise of sigma {sigma:g}{scale}{how}"
 

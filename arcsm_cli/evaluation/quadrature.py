@@ -97,4 +97,3 @@ def _window(score: LevelScore) -> tuple[Tensor, Tensor]:
     last = (_SCOUTS - inside.flip(1).float().argmax(1)).clamp(max=_SCOUTS - 1)
     ends = [grid.gather(1, i[:, None])[:, 0] for i in (first, last)]
     return ends[0], ends[1]
-

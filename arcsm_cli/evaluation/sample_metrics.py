@@ -38,5 +38,5 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
 def _sum_of_distances(x: Tensor, y: Tensor) -> float:
     # Direct differences for few dimensions: the matrix-product form cancels for near points.
     mode = "donot_use_mm_for_euclid_dist" if x.shape[1] <= 16 else "use_mm_for_euclid_dist"
-    blocks = (torch.cdist(block, y, compute_mode=mode).sum() for block in x.split(_BLOCK))
-    return float(sum(blocks, torch.zeros((), dtype=x.dtype)))
+    starts = range(0, len(x), _BLOCK)
+    return sum(float(torch.cdist(x[i : i + _BLOCK], y, compute_mode=mode).sum()) for i in starts)

@@ -113,10 +113,14 @@ class ARCSM(nn.Module):
         """The last level: noise of the context input and of the density that is modelled."""
         return self.config.levels[-1]
 
+    @property
+    def networks(self) -> list[Stage]:
+        """The stages as a plain list: one, or one a noise level."""
+        return [stage for stage in self.stages if isinstance(stage, Stage)]
+
     def stage(self, level: int = -1) -> Stage:
         """Return the networks that serve noise level number ``level``."""
-        stage: Stage = self.stages[level if len(self.stages) > 1 else 0]  # type: ignore[assignment]
-        return stage
+        return self.networks[level if len(self.stages) > 1 else 0]
 
     def sort(self, x: Tensor) -> Tensor:
         """Map examples in file units, (B, *shape), to sorted ones, (B, D)."""
@@ -168,4 +172,4 @@ class ARCSM(nn.Module):
 
     def incremental(self, batch: int) -> list[IncrementalContexts]:
         """Return one incremental context evaluation per stage, for ``batch`` examples."""
-        return [s.context.incremental(batch) for s in self.stages]  # type: ignore[union-attr, operator]
+        return [stage.context.incremental(batch) for stage in self.networks]

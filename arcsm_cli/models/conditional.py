@@ -53,14 +53,14 @@ class ConditionalModel:
 
     def of_examples(self, x: Tensor) -> Conditionals:
         """Return all B x D conditionals of sorted examples (B, D), rows in example order."""
-        contexts = [stage.context(x).flatten(0, 1) for stage in self.model.stages]  # type: ignore[operator, union-attr]
+        contexts = [stage.context(x).flatten(0, 1) for stage in self.model.networks]
         dims = torch.arange(x.shape[1], device=x.device).repeat(len(x))
         return Conditionals(self, self._project(contexts), dims)
 
     def _project(self, contexts: list[Tensor]) -> list[Tensor]:
-        nets = [stage.score for stage in self.model.stages]
+        nets = [stage.score for stage in self.model.networks]
         return [
-            functional.linear(c, net.first.weight[:, : net.width], net.first.bias)  # type: ignore[union-attr, index, arg-type]
+            functional.linear(c, net.first.weight[:, : net.width], net.first.bias)
             for net, c in zip(nets, contexts, strict=True)
         ]
 
@@ -137,7 +137,9 @@ class LevelScore:
     @property
     def tail(self) -> Tensor:
         """The standard deviation of the Gaussian that the tails fall off like, (N,)."""
-        return self.base.new_ones(len(self.base)) * (-self.pull) ** -0.5
+        ones = self.base.new_ones(len(self.base))
+        tail: Tensor = ones.mul_(-self.pull).rsqrt_()
+        return tail
 
     def _evaluate(self, x: Tensor, *, tangent: bool) -> tuple[Tensor, Tensor]:
         mean, pull, gain, c_in = self.mean, self.pull, self.gain, self.c_in

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -45,9 +47,7 @@ class MADE(ContextNetwork):
         low, high = min(1, dimensions - 1), dimensions - 1
         degrees = [inputs, *(_spread(low, high, size) for size in hidden)]
         self.degrees = degrees[1:]
-        self.hidden = nn.ModuleList(
-            MaskedLinear(a, b) for a, b in zip(degrees, degrees[1:], strict=False)
-        )
+        self.hidden = nn.ModuleList(MaskedLinear(a, b) for a, b in itertools.pairwise(degrees))
         self.output = MaskedLinear(degrees[-1], inputs.repeat_interleave(width), strict=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class _IncrementalMADE(IncrementalContexts):
         steps = torch.arange(made.dimensions + 1)
         # Units of degree m are rows first[m]..first[m + 1] of their layer.
         self.first = [torch.searchsorted(d, steps).tolist() for d in made.degrees]
-        layers: list[MaskedLinear] = [*made.hidden, made.output]  # type: ignore[list-item]
+        layers: list[MaskedLinear] = [*made.hidden, made.output]
         self.layers = [(m.weight.detach(), m.bias.detach()[:, None]) for m in layers]
 
     def contexts(self) -> Tensor:
@@ -104,9 +104,7 @@ class _IncrementalMADE(IncrementalContexts):
         if d >= made.dimensions:
             return
         below, reach = self.x, d
-        for i, ((weight, bias), first) in enumerate(
-            zip(self.layers[:-1], self.first, strict=True)
-        ):
+        for i, ((weight, bias), first) in enumerate(zip(self.layers[:-1], self.first, strict=True)):
             a, z = first[d], first[d + 1]
             if z > a:
                 y = torch.addmm(bias[a:z], weight[a:z, :reach], below[:reach])

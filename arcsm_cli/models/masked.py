@@ -7,6 +7,7 @@ matrix (almost half of the arithmetic), and an incremental evaluation is a walk 
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import torch
@@ -58,7 +59,7 @@ class MaskedLinear(nn.Module):
         rows = [round(len(out_degrees) * b / blocks) for b in range(blocks + 1)]
         self.blocks = [
             _Block(a, z, int(reach[a]), int(reach[z - 1]))
-            for a, z in zip(rows, rows[1:], strict=False)
+            for a, z in itertools.pairwise(rows)
             if z > a
         ]
 

@@ -1,4 +1,4 @@
-"""Variable orders: in which sequence an autoregressive model visits the dimensions of an example."""
+"""Variable orders: the sequence in which a model visits the dimensions of an example."""
 
 from __future__ import annotations
 

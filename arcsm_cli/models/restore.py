@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -25,7 +26,7 @@ def parameter_count(config: ModelConfig) -> int:
     context = (config.dimensions, *config.hidden, config.dimensions * config.context_width)
     noise = ConditionalScoreNetwork.NOISE_FEATURES if joint else 0
     score = (config.context_width + noise, *config.score_hidden, 1)
-    layers = [*zip(context, context[1:], strict=False), *zip(score, score[1:], strict=False)]
+    layers = [*itertools.pairwise(context), *itertools.pairwise(score)]
     stage = sum(a * b + b for a, b in layers) + config.score_hidden[0]
     return stage * (len(config.levels) if config.annealing == "staged" else 1)
 
@@ -40,7 +41,9 @@ def restore(checkpoint: Checkpoint) -> ARCSM:
         DamagedInputError: if the config is unusable or the tensors are not those of the model.
     """
     if checkpoint.kind != "ar-csm":
-        raise DamagedInputError(f"the checkpoint holds a model of kind {checkpoint.kind}, not ar-csm")
+        raise DamagedInputError(
+            f"the checkpoint holds a model of kind {checkpoint.kind}, not ar-csm"
+        )
     config = ModelConfig.from_dict(checkpoint.config)
     held = sum(math.prod(t.shape) for t in checkpoint.tensors.values())
     if held != parameter_count(config):

@@ -7,6 +7,7 @@ a constant vector and each further layer costs one more matrix product.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -64,9 +65,7 @@ class ConditionalScoreNetwork(nn.Module):
         # Kinks of the first layer should cover the standardised range of x, not sit at zero.
         nn.init.normal_(self.first_x, std=1.5)
         nn.init.normal_(self.first.bias, std=1.0)
-        self.hidden = nn.ModuleList(
-            nn.Linear(a, b) for a, b in zip(hidden, hidden[1:], strict=False)
-        )
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(hidden))
         self.out = nn.Linear(hidden[-1], 1)
 
     @property

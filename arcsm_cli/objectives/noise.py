@@ -1,4 +1,4 @@
-"""Noisy training batches: which input sees which noise (paper, section 3.3; EDM for joint levels)."""
+"""Noisy training batches: which input sees which noise (paper, section 3.3; EDM if joint)."""
 
 from __future__ import annotations
 

@@ -60,4 +60,5 @@ def invert_cdf(density: GridDensity, z: Tensor) -> Tensor:
     rest = ((u - c0) / h).clamp(min=0)
     root = (p0.square() + 2 * (p1 - p0) * rest).clamp(min=0).sqrt()
     t = (2 * rest / (p0 + root).clamp(min=torch.finfo(p.dtype).tiny)).clamp(0, 1)
-    return (x0 + t * h)[:, 0]
+    x: Tensor = (x0 + t * h)[:, 0]
+    return x

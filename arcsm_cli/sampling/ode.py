@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -50,7 +51,7 @@ class ProbabilityFlow:
         sigmas = self.sigmas()
         x = self.start(rows, z[:, 0])
         slope = rows.at(sigmas[0])(x).mul_(-sigmas[0])
-        for sigma, following in zip(sigmas, sigmas[1:], strict=False):
+        for sigma, following in itertools.pairwise(sigmas):
             h = following - sigma
             ahead = rows.at(following)
             trial = x.add(slope, alpha=h)

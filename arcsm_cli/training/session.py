@@ -116,4 +116,3 @@ def resumed_state(
         raise UsageError(f"{path}: the run to resume has {key} {theirs[key]}, not {ours[key]}")
     chain = values.get("provenance")
     return state, chain if isinstance(chain, list) else []
-

@@ -1,7 +1,8 @@
-"""Everything that a training run carries from one step to the next, and its way to and from files."""
+"""What a training run carries from one step to the next, and its way to and from files."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -114,7 +115,7 @@ class TrainState:
             settings.check_continues(TrainSettings.from_dict(state["settings"]))
             model = ARCSM(ModelConfig.from_dict(state["config"])).to(device)
             result = cls(model, settings)
-            own = [dict(model.named_parameters()), result.average]
+            own: list[Mapping[str, Tensor]] = [dict(model.named_parameters()), result.average]
             for prefix, targets in zip(("weights", "average"), own, strict=True):
                 for name, target in targets.items():
                     _copy(tensors, f"{prefix}.{name}", target)
@@ -130,7 +131,9 @@ class TrainState:
             result.history = {k: [float(v) for v in state["history"][k]] for k in result.history}
             result.pending = [float(v) for v in state["pending"]]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DamagedInputError(f"the resume file is damaged or lacks an entry: {error}") from None
+            raise DamagedInputError(
+                f"the resume file is damaged or lacks an entry: {error}"
+            ) from None
         return result
 
 

@@ -23,22 +23,22 @@ class TensorBoard:
     """
 
     def __init__(self, folder: Path, grid_every: int = 10) -> None:
-        self.writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self.writer = SummaryWriter(str(folder))
         self.grid_every = grid_every
 
     def record(self, state: TrainState) -> None:
         """Write the last entry of the history, and a sample grid when one is due."""
         history = state.history
         for name, tag in (("loss", "loss/train"), ("valid_loss", "loss/valid"), ("lr", "lr")):
-            self.writer.add_scalar(tag, history[name][-1], state.step)  # type: ignore[no-untyped-call]
+            self.writer.add_scalar(tag, history[name][-1], state.step)
         if state.model.config.is_image and len(history["step"]) % self.grid_every == 0:
             model = state.averaged_model()
             noise = SampleNoise(state.settings.seed, range(_GRID), model.mean.device)
             images = sample(model, default_sampler(model), noise, denoise=model.sigma_min > 0)
             grid = images.clamp(0, 1).cpu()
-            self.writer.add_images("samples", grid, state.step)  # type: ignore[no-untyped-call]
-        self.writer.flush()  # type: ignore[no-untyped-call]
+            self.writer.add_images("samples", grid, state.step)
+        self.writer.flush()
 
     def close(self) -> None:
         """Flush and close."""
-        self.writer.close()  # type: ignore[no-untyped-call]
+        self.writer.close()
