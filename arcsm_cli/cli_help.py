@@ -1,7 +1,7 @@
 """The layout of a command's help: the same for every command, width and version of typer.
 
-Paragraphs of a docstring are wrapped; an indented block, such as the lines under ``Examples:``,
-is kept as it stands.
+Paragraphs of a docstring are wrapped; the lines of an indented block, such as the command lines
+under ``Examples:``, stay lines.
 """
 
 import inspect
@@ -107,7 +107,28 @@ def _usage_name(parameter: Any) -> str:
 
 def _paragraphs(docstring: str, width: int) -> list[str]:
     blocks = inspect.cleandoc(docstring).split("\n\n")
-    return [b if b.startswith(" ") else textwrap.fill(" ".join(b.split()), width) for b in blocks]
+    return [
+        "\n".join(_command_line(line, width) for line in block.splitlines())
+        if block.startswith(" ")
+        else textwrap.fill(" ".join(block.split()), width)
+        for block in blocks
+    ]
+
+
+def _command_line(line: str, width: int) -> str:
+    """A line of an example; one too long for `width` is continued as a shell understands it."""
+    if len(line) <= width:
+        return line
+    indent = " " * (len(line) - len(line.lstrip()))
+    wrapped = textwrap.wrap(
+        line.strip(),
+        width - 2,  # for the backslash
+        initial_indent=indent,
+        subsequent_indent=indent + "    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return " \\\n".join(wrapped)
 
 
 def _option_name(parameter: Any, annotation: Any) -> str:

@@ -1,5 +1,6 @@
 """Image files to 8-bit tensors, cropped and resized."""
 
+import logging
 import os
 import warnings
 from collections.abc import Sequence
@@ -25,6 +26,9 @@ MAX_PIXELS = 2**26
 """Larger pictures are refused before they are decoded."""
 
 _GROUP = 512
+
+# nor does what its decoders log belong on stderr, beside the one line of an error
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def fit(values: Tensor, options: DataOptions) -> Tensor:
@@ -73,8 +77,8 @@ def load_images(paths: Sequence[Path], options: DataOptions, name: str) -> Tenso
     """
     result = torch.empty(0)
     with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        # Pillow warns about large pictures; here they are refused with an error
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        # Pillow warns about large pictures, which are refused here, and about broken metadata
+        warnings.simplefilter("ignore")
         for start in range(0, len(paths), _GROUP):
             group = paths[start : start + _GROUP]
             decoded = pool.map(lambda path: fit(decode(path)[None], options)[0], group)
@@ -124,7 +128,7 @@ def decode(path: Path) -> Tensor:
                         f"{label(path)}: deeper than 8 bits a channel; convert it to 8 bits"
                     )
                 mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
-                pixels = np.asarray(image.convert(mode))
+                pixels = np.array(image.convert(mode))
         except DamagedInputError:
             raise
         except Exception as error:  # hostile files make decoders raise nearly anything

@@ -51,7 +51,7 @@ def read_table(path: Path) -> Tensor:
 def _sniff(file: TextIO) -> str | None:
     """Return the delimiter of the table, ``None`` for white space."""
     # the second line with content: a header may hold spaces or commas that part nothing
-    first, second = ([*itertools.islice(_content(file), 2)] + ["", ""])[:2]
+    first, second = [*itertools.islice(_content(file), 2), "", ""][:2]
     for delimiter in _DELIMITERS:
         if delimiter in (second or first):
             return delimiter

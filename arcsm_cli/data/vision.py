@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from arcsm_cli.data.arrays import label_values
 from arcsm_cli.data.dataset import DataOptions, Dataset
 from arcsm_cli.data.download import ensure, gz
 from arcsm_cli.errors import DamagedInputError, UnavailableError
@@ -168,16 +169,16 @@ def _svhn(split: str, options: DataOptions) -> tuple[Tensor, Tensor]:
 
     ensure("svhn", options.root, [file], options, fetch)
     path = options.root / file
-    arrays = _read_mat(path)
-    images, classes = arrays["X"], arrays["y"].reshape(-1).astype(np.int64)
+    images, numbers = _read_mat(path)
+    classes = label_values(numbers, images.shape[3], label(path))
     if classes.min() < 0 or classes.max() > 10:
         raise DamagedInputError(f"{label(path)}: damaged: labels are not 1 to 10")
     # height, width, channel, image in the file, where the class 10 is the digit 0
     values = torch.from_numpy(np.ascontiguousarray(images.transpose(3, 2, 0, 1)))
-    return values, torch.from_numpy(classes % 10)
+    return values, classes % 10
 
 
-def _read_mat(path: Path) -> dict[str, NDArray[Any]]:
+def _read_mat(path: Path) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     from scipy.io import loadmat, whosmat
 
     try:
@@ -192,7 +193,7 @@ def _read_mat(path: Path) -> dict[str, NDArray[Any]]:
         if sound:
             arrays = loadmat(str(path), variable_names=["X", "y"])
             if arrays["X"].shape == tuple(shape) and arrays["X"].dtype == np.uint8:
-                return {"X": arrays["X"], "y": arrays["y"]}
+                return arrays["X"], arrays["y"]
     except Exception as error:  # hostile files make the reader raise nearly anything
         raise DamagedInputError(f"{label(path)}: damaged, or no MATLAB 5 file") from error
     raise DamagedInputError(f"{label(path)}: damaged: no images 32 x 32 x 3 x N with N labels")

@@ -57,9 +57,10 @@ def members(group: Any, allowed: set[str] | None, limit: int, name: str) -> list
     """
     if group.id.get_num_objs() > limit:
         raise DamagedInputError(f"{name}: holds more than {limit} objects in {show(group.name)}")
-    found = sorted(group)
+    # h5py gives names that are not UTF-8 as bytes.
+    found = sorted(_decoded(member) for member in group)
     for member in found:
-        kind = group.id.links.get_info(member.encode("utf-8", "surrogateescape")).type
+        kind = group.id.links.get_info(_encoded(member)).type
         if kind != h5l.TYPE_HARD:
             called = {h5l.TYPE_SOFT: "a soft link", h5l.TYPE_EXTERNAL: "an external link"}
             what = called.get(kind, "a link of an unknown kind")
@@ -71,7 +72,7 @@ def members(group: Any, allowed: set[str] | None, limit: int, name: str) -> list
 
 def is_group(group: Any, member: str) -> bool:
     """Whether the member of that name is a group."""
-    return bool(h5o.get_info(group.id, member.encode()).type == h5o.TYPE_GROUP)
+    return bool(h5o.get_info(group.id, _encoded(member)).type == h5o.TYPE_GROUP)
 
 
 def dataset(group: Any, member: str, title: str, file_size: int, name: str) -> Found:
@@ -89,7 +90,7 @@ def dataset(group: Any, member: str, title: str, file_size: int, name: str) -> F
             or larger than what the file can hold.
     """
     what = f"{name}: dataset {show(title)}"
-    key = member.encode("utf-8", "surrogateescape")
+    key = _encoded(member)
     if h5o.get_info(group.id, key).type != h5o.TYPE_DATASET:
         raise DamagedInputError(f"{name}: {show(title)} is not a dataset")
     found = h5d.open(group.id, key)
@@ -192,3 +193,11 @@ def _attribute(file: Any, key: str, kind: int, name: str) -> Any:
     ):
         raise DamagedInputError(f"{name}: its attribute {key} is not a single value of its type")
     return file.attrs[key]
+
+
+def _decoded(name: str | bytes) -> str:
+    return name if isinstance(name, str) else name.decode("utf-8", "surrogateescape")
+
+
+def _encoded(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")

@@ -128,11 +128,37 @@ class LevelScore:
         """Return (s, ds/dx) at x, (N,) or (N, G)."""
         return self._evaluate(x, tangent=True)
 
+    def walk(self, x: Tensor, scale: float, noise: Tensor) -> Tensor:
+        """Take len(noise) steps x <- x + scale s(x) + noise[i] of one dimension's conditionals.
+
+        The step is affine in x and in the last hidden layer, so all constants fold into the
+        weights and the noise beforehand: six operations a step remain.
+
+        Arguments:
+            x: (N,).
+            noise: (steps, N).
+        """
+        assert not isinstance(self.mean, Tensor), "walk serves one dimension"
+        w, c_in = self.weights, self.c_in
+        keep = 1.0 + scale * float(self.pull)
+        gain = c_in * scale * self.gain
+        out = w.out * gain
+        y = (x - self.mean) * c_in  # the standardised variable
+        pushes = (noise * c_in).add_(w.out_bias * gain)
+        hidden = [(weight.T, bias) for weight, bias in w.hidden]
+        for push in pushes:
+            h = torch.addcmul(self.base, y[:, None], w.x).tanh_()
+            for weight, bias in hidden:
+                h = torch.addmm(bias, h, weight).tanh_()
+            y = torch.addmv(push, h, out).add_(y, alpha=keep)
+        return y.div_(c_in).add_(self.mean)
+
     @property
     def reach(self) -> Tensor:
         """A distance from the mean beyond which s points back whatever the context, (N,)."""
         bound = self.weights.out.abs().sum() + self.weights.out_bias.abs()
-        return (bound * (self.gain / -self.pull)).expand(len(self.base))
+        reach: Tensor = bound * (self.gain / -self.pull)
+        return reach.expand(len(self.base))
 
     @property
     def tail(self) -> Tensor:

@@ -42,9 +42,7 @@ class Langevin:
             if x is None:
                 x = score.mean + z[:, 0] * (-score.pull) ** -0.5
             step = self._step(sigma, rows.spread if sigma == 0 else 1.0)
-            noise = z[:, k : k + self.steps].T * step**0.5
-            for i in range(self.steps):
-                x = x.add(score(x), alpha=step / 2).add_(noise[i])
+            x = score.walk(x, step / 2, z[:, k : k + self.steps].T * step**0.5)
             k += self.steps
         assert x is not None
         return x

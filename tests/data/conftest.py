@@ -1,7 +1,8 @@
 """Small files laid out as the real ones, for the tests of the data sources."""
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,28 @@ from PIL import Image
 from scipy.io import savemat
 
 from arcsm_cli.data.dataset import DataOptions
+from arcsm_cli.errors import DamagedInputError
 
 
 def idx(array: NDArray[np.uint8]) -> bytes:
     """The idx format of the MNIST files."""
     header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
     return header + array.tobytes()
+
+
+@pytest.fixture
+def hostile() -> Callable[[], AbstractContextManager[None]]:
+    """Contexts in which a reader may do its work or find its input damaged, in one line."""
+
+    @contextmanager
+    def context() -> Iterator[None]:
+        try:
+            yield
+        except DamagedInputError as error:
+            if "\n" in str(error):
+                pytest.fail(f"more than one line: {error}")
+
+    return context
 
 
 @pytest.fixture

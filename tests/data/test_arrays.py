@@ -3,6 +3,8 @@
 import io
 import pickle
 import zipfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from numpy.typing import NDArray
 
 from arcsm_cli.data.arrays import image_or_vector, label_values, read_npy, read_npz
 from arcsm_cli.errors import DamagedInputError
+
+Hostile = Callable[[], AbstractContextManager[None]]
 
 quick = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -58,16 +62,16 @@ def test_what_numpy_saves_is_read_back(tmp_path: Path, array: NDArray[Any], fort
 
 @quick
 @given(data=st.data())
-def test_a_cut_or_altered_array_file_is_damaged_or_read(tmp_path: Path, data: st.DataObject) -> None:
+def test_a_cut_or_altered_array_file_is_damaged_or_read(
+    tmp_path: Path, data: st.DataObject, hostile: Hostile
+) -> None:
     content = bytearray(saved(np.arange(6, dtype=np.float32).reshape(2, 3)))
     for _ in range(data.draw(st.integers(0, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     del content[data.draw(st.integers(0, len(content))) :]
     path = write(tmp_path / "x.npy", bytes(content))
-    try:
+    with hostile():
         read_npy(path)
-    except DamagedInputError as error:
-        assert "\n" not in str(error)
 
 
 @quick
@@ -129,7 +133,8 @@ def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["images", "samples", "x", "anything"])
 def test_examples_are_found_under_their_names(tmp_path: Path, name: str) -> None:
-    np.savez(tmp_path / "x.npz", **{name: np.ones((2, 3)), "labels": np.arange(2)})
+    arrays: dict[str, Any] = {name: np.ones((2, 3)), "labels": np.arange(2)}
+    np.savez(tmp_path / "x.npz", **arrays)
     array, labels = read_npz(tmp_path / "x.npz")
     assert array.shape == (2, 3)
     assert labels is not None
@@ -149,12 +154,14 @@ def test_compressed_archives_are_read(tmp_path: Path, rng: np.random.Generator) 
 
 def test_archives_that_expand_without_bounds_are_refused(tmp_path: Path) -> None:
     size = 2**28 + 1
-    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        with archive.open("x.npy", "w", force_zip64=True) as stream:
-            stream.write(npy(header("|u1", f"({size}, 1)")))
-            for _ in range(2**8):
-                stream.write(bytes(2**20))
-            stream.write(b"0")
+    with (
+        zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("x.npy", "w", force_zip64=True) as stream,
+    ):
+        stream.write(npy(header("|u1", f"({size}, 1)")))
+        for _ in range(2**8):
+            stream.write(bytes(2**20))
+        stream.write(b"0")
     with pytest.raises(DamagedInputError, match="would expand"):
         read_npz(tmp_path / "x.npz")
 
@@ -169,17 +176,17 @@ def test_compressions_that_numpy_does_not_use_are_refused(tmp_path: Path, method
 
 @quick
 @given(data=st.data())
-def test_a_cut_or_altered_archive_is_damaged_or_read(tmp_path: Path, data: st.DataObject) -> None:
+def test_a_cut_or_altered_archive_is_damaged_or_read(
+    tmp_path: Path, data: st.DataObject, hostile: Hostile
+) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, x=np.arange(6.0).reshape(2, 3), y=np.arange(2))
     content = bytearray(buffer.getvalue())
     for _ in range(data.draw(st.integers(0, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     del content[data.draw(st.integers(len(content) // 2, len(content))) :]
-    try:
+    with hostile():
         read_npz(write(tmp_path / "x.npz", bytes(content)))
-    except DamagedInputError as error:
-        assert "\n" not in str(error)
 
 
 @pytest.mark.parametrize(

@@ -87,9 +87,7 @@ def test_errors_call_standard_input_by_its_name(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("kind", ["h5", "npy", "npz", "csv"])
-def test_the_digest_is_that_of_the_file(
-    tmp_path: Path, kinds: dict[str, bytes], kind: str
-) -> None:
+def test_the_digest_is_that_of_the_file(tmp_path: Path, kinds: dict[str, bytes], kind: str) -> None:
     (tmp_path / "x").write_bytes(kinds[kind])
     assert load(tmp_path / "x", limit=1).digest == hashlib.sha256(kinds[kind]).hexdigest()
 
@@ -111,9 +109,7 @@ def test_samples_are_read_in_blocks_without_loss(
 ) -> None:
     values = rng.random((11, 1, 2, 2), np.float32)
     monkeypatch.setattr(files, "_ROWS", 3)
-    assert torch.equal(
-        load(samples(tmp_path / "s.h5", values)).values, torch.from_numpy(values)
-    )
+    assert torch.equal(load(samples(tmp_path / "s.h5", values)).values, torch.from_numpy(values))
 
 
 def test_samples_may_leave_the_unit_interval(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Folders of images, and decoding, cropping and resizing."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,13 +19,16 @@ from arcsm_cli.data.spec import load_data, train_and_valid
 from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError
 
 Save = Callable[..., None]
+Hostile = Callable[[], AbstractContextManager[None]]
 
 
 def load(path: Path | str, split: str = "test", **given: int) -> Dataset:
     return load_data(str(path), DataOptions(**given), default_split=split)  # type: ignore[arg-type]
 
 
-def test_a_flat_folder_is_read_whole_in_the_order_of_names(tmp_path: Path, save_images: Save) -> None:
+def test_a_flat_folder_is_read_whole_in_the_order_of_names(
+    tmp_path: Path, save_images: Save
+) -> None:
     save_images(tmp_path, "b.png", "a.png", "c.bmp")
     data = load(tmp_path)
     assert torch.equal(data.values[1], decode(tmp_path / "b.png"))
@@ -68,7 +72,7 @@ def test_splits_of_a_folder_without_split_folders_share_no_image(
     save_images(tmp_path, *(f"{i}.png" for i in range(20)))
     parts = [load(f"{tmp_path}:{split}").values for split in ("train", "valid", "test")]
     assert [len(part) for part in parts] == [16, 2, 2]
-    assert len(torch.cat(parts).unique(dim=0)) == 20
+    assert len(torch.unique(torch.cat(parts), dim=0)) == 20
 
 
 def test_the_limit_holds_before_decoding(tmp_path: Path, save_images: Save) -> None:
@@ -173,7 +177,7 @@ def test_sets_that_do_not_fit_in_memory_are_refused_with_a_remedy(
 @given(data=st.data())
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tiff", "ppm", "webp"])
 def test_a_cut_or_altered_image_is_damaged_or_read(
-    tmp_path: Path, suffix: str, data: st.DataObject
+    tmp_path: Path, suffix: str, data: st.DataObject, hostile: Hostile
 ) -> None:
     path = tmp_path / f"x.{suffix}"
     Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(path)
@@ -182,10 +186,8 @@ def test_a_cut_or_altered_image_is_damaged_or_read(
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     del content[data.draw(st.integers(0, len(content))) :]
     path.write_bytes(bytes(content))
-    try:
+    with hostile():
         load_images([path], DataOptions(), "x")
-    except DamagedInputError as error:
-        assert "\n" not in str(error)
 
 
 def test_a_crop_takes_the_middle() -> None:
@@ -202,7 +204,9 @@ def test_a_crop_larger_than_the_image_changes_nothing() -> None:
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_resizing_keeps_type_and_constant_images(dtype: torch.dtype) -> None:
     values = torch.full((2, 3, 17, 11), 1, dtype=dtype)
-    assert torch.equal(fit(values, DataOptions(resize=5)), torch.ones(2, 3, 5, 5, dtype=dtype))
+    resized = fit(values, DataOptions(resize=5))
+    assert resized.dtype == dtype
+    assert torch.allclose(resized, torch.ones(2, 3, 5, 5, dtype=dtype))
 
 
 def test_resizing_is_antialiased() -> None:

@@ -1,5 +1,6 @@
 """What a DATA specification means."""
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from arcsm_cli.data.dataset import DataOptions, Dataset
 from arcsm_cli.data.names import DATASETS
 from arcsm_cli.data.spec import load_data, train_and_valid
-from arcsm_cli.errors import ArcsmError, MissingInputError, UsageError
+from arcsm_cli.errors import MissingInputError, UnavailableError, UsageError
 
 
 def load(
@@ -84,7 +85,8 @@ def test_a_gaussian_without_a_sensible_dimension_is_refused(spec: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "meant"), [("mnits", "mnist"), ("Checkerboard", "checkerboard"), ("cifar-10", "cifar10")]
+    ("spec", "meant"),
+    [("mnits", "mnist"), ("Checkerboard", "checkerboard"), ("cifar-10", "cifar10")],
 )
 def test_a_misspelt_name_is_corrected(spec: str, meant: str) -> None:
     with pytest.raises(MissingInputError, match=f"did you mean '{meant}'"):
@@ -96,7 +98,9 @@ def test_a_name_like_no_other_gets_the_list() -> None:
         load("qqqq")
 
 
-@pytest.mark.parametrize("spec", ["gone.npz", "gone.npz:train", "./gone/x:y", "", "a\0b", "two\nlines"])
+@pytest.mark.parametrize(
+    "spec", ["gone.npz", "gone.npz:train", "./gone/x:y", "", "a\0b", "two\nlines"]
+)
 def test_what_does_not_exist_is_missing_in_one_line(spec: str) -> None:
     with pytest.raises(MissingInputError) as caught:
         load(spec)
@@ -217,12 +221,8 @@ def test_references_too_large_for_the_memory_are_refused() -> None:
 
 @pytest.mark.parametrize("name", [name for name in DATASETS if name != "gaussian"])
 def test_every_name_is_known(name: str, options: DataOptions) -> None:
-    try:
-        data = load(name, options, like=(1, 2, 2))
-    except ArcsmError as error:
-        assert error.exit_code == 69  # known, and not downloaded
-    else:
-        assert len(data)
+    with contextlib.suppress(UnavailableError):  # known, and not downloaded
+        assert len(load(name, options, like=(1, 2, 2)))
 
 
 def test_the_names_load_without_torch() -> None:

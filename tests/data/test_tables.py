@@ -1,5 +1,7 @@
 """Numeric tables in text files."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ from numpy.typing import NDArray
 
 from arcsm_cli.data.tables import read_table
 from arcsm_cli.errors import DamagedInputError
+
+Hostile = Callable[[], AbstractContextManager[None]]
 
 quick = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -46,24 +50,20 @@ def test_numbers_are_read_back_whatever_parts_them(
 
 @quick
 @given(content=st.binary(max_size=200))
-def test_any_bytes_are_numbers_or_damaged(tmp_path: Path, content: bytes) -> None:
+def test_any_bytes_are_numbers_or_damaged(tmp_path: Path, content: bytes, hostile: Hostile) -> None:
     path = tmp_path / "t.csv"
     path.write_bytes(content)
-    try:
-        values = read_table(path)
-    except DamagedInputError as error:
-        assert "\n" not in str(error)
-    else:
-        assert bool(values.isfinite().all())
+    with hostile():
+        assert bool(read_table(path).isfinite().all())
 
 
 @quick
 @given(text=st.text("0123456789.,;\t \"'-e_nai#\n", max_size=60))
-def test_any_text_of_a_table_s_characters_is_numbers_or_damaged(tmp_path: Path, text: str) -> None:
-    try:
+def test_any_text_of_a_table_s_characters_is_numbers_or_damaged(
+    tmp_path: Path, text: str, hostile: Hostile
+) -> None:
+    with hostile():
         table(tmp_path, text)
-    except DamagedInputError as error:
-        assert "\n" not in str(error)
 
 
 def test_header_names_may_hold_other_delimiters(tmp_path: Path) -> None:
@@ -91,7 +91,9 @@ def test_a_byte_order_mark_is_no_part_of_the_first_number(tmp_path: Path) -> Non
 @pytest.mark.parametrize("cell", ["red", "", "1_0", "0x10", "7,4", "1 2"])
 @pytest.mark.parametrize("delimiter", [";", "\t"])
 def test_a_cell_that_is_no_number_is_named(tmp_path: Path, cell: str, delimiter: str) -> None:
-    with pytest.raises(DamagedInputError, match=r"t\.csv: column 2 \('colour'\), line 3: .* is not a"):
+    with pytest.raises(
+        DamagedInputError, match=r"t\.csv: column 2 \('colour'\), line 3: .* is not a"
+    ):
         table(tmp_path, f"size{delimiter}colour\n1{delimiter}2\n3{delimiter}{cell}\n")
 
 

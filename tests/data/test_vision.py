@@ -1,6 +1,8 @@
 """The downloaded image sets, from small files laid out as the real ones."""
 
 import gzip
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from arcsm_cli.data.spec import load_data, train_and_valid
 from arcsm_cli.data.vision import read_idx
 from arcsm_cli.errors import DamagedInputError, MissingInputError, UnavailableError
 
+Hostile = Callable[[], AbstractContextManager[None]]
+
 quick = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -33,9 +37,7 @@ def pixels(data: Dataset) -> bytes:
 
 
 @pytest.mark.parametrize(("split", "part"), [("train", "train"), ("test", "t10k")])
-def test_mnist_is_read_bit_by_bit(
-    mnist: Path, options: DataOptions, split: str, part: str
-) -> None:
+def test_mnist_is_read_bit_by_bit(mnist: Path, options: DataOptions, split: str, part: str) -> None:
     data = load(f"mnist:{split}", options)
     assert pixels(data) == (mnist / f"{part}-images-idx3-ubyte").read_bytes()[16:]
 
@@ -72,12 +74,8 @@ def test_training_never_touches_the_test_split(mnist: Path, options: DataOptions
     assert (len(train), len(valid)) == (18, 2)
 
 
-def test_labels_for_another_number_of_images_are_damaged(
-    mnist: Path, options: DataOptions
-) -> None:
-    (mnist / "t10k-labels-idx1-ubyte").write_bytes(
-        (mnist / "train-labels-idx1-ubyte").read_bytes()
-    )
+def test_labels_for_another_number_of_images_are_damaged(mnist: Path, options: DataOptions) -> None:
+    (mnist / "t10k-labels-idx1-ubyte").write_bytes((mnist / "train-labels-idx1-ubyte").read_bytes())
     with pytest.raises(DamagedInputError, match="20 labels for 10 images"):
         load("mnist", options)
 
@@ -106,15 +104,13 @@ def test_damaged_idx_files_are_named(tmp_path: Path, content: bytes, packed: boo
 @quick
 @given(content=st.binary(max_size=40), packed=st.booleans(), head=st.booleans())
 def test_any_bytes_as_idx_file_are_read_or_damaged(
-    tmp_path: Path, content: bytes, packed: bool, head: bool
+    tmp_path: Path, content: bytes, packed: bool, head: bool, hostile: Hostile
 ) -> None:
     (tmp_path / "x").unlink(missing_ok=True)
     path = tmp_path / ("x.gz" if packed else "x")
     path.write_bytes((b"\0\0\x08\x01" if head and not packed else b"") + content)
-    try:
+    with hostile():
         read_idx(tmp_path / "x", 1)
-    except DamagedInputError as error:
-        assert "\n" not in str(error)
 
 
 def test_a_truncated_packed_idx_file_is_damaged(tmp_path: Path) -> None:
@@ -201,7 +197,7 @@ def test_other_matlab_files_are_damaged(
 @settings(quick, max_examples=40)
 @given(data=st.data())
 def test_a_cut_or_altered_matlab_file_is_damaged_or_read(
-    svhn: Path, options: DataOptions, data: st.DataObject
+    svhn: Path, options: DataOptions, data: st.DataObject, hostile: Hostile
 ) -> None:
     sound = svhn.read_bytes()
     content = bytearray(sound)
@@ -209,12 +205,9 @@ def test_a_cut_or_altered_matlab_file_is_damaged_or_read(
         content[data.draw(st.integers(0, 300))] = data.draw(st.integers(0, 255))
     del content[data.draw(st.integers(0, len(content))) :]
     svhn.write_bytes(content)
-    try:
+    with hostile():
         load("svhn:train", options)
-    except DamagedInputError as error:
-        assert "\n" not in str(error)
-    finally:
-        svhn.write_bytes(sound)
+    svhn.write_bytes(sound)
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 6), ("valid", 2), ("test", 3)])

@@ -438,3 +438,12 @@ def test_names_that_are_no_plain_text_are_quoted(path: Path) -> None:
         file["\x1b[31m\n" + "x" * 1000] = np.zeros(4)
 
     refusal(build(path, change))
+
+
+@pytest.mark.parametrize("place", ["/", "statistics"])
+def test_names_that_are_not_utf8_are_quoted(path: Path, place: str) -> None:
+    def change(file: h5py.File) -> None:
+        file.require_group("statistics")
+        h5d.create(file[place].id, b"\xff", h5t.STD_I8LE, h5s.create_simple((4,)))
+
+    assert "udcff" in refusal(build(path, change))
