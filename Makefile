@@ -19,7 +19,7 @@ $(READY): pyproject.toml
 # Train on scikit-learn's digits, draw samples, and print the exact likelihood of held-out digits.
 demo: $(READY)
 	mkdir -p demo
-	$(BIN)/arcsm train digits --config docs/recipes/digits-demo.toml --force -o demo/digits.safetensors
+	$(BIN)/arcsm train --config docs/recipes/digits-demo.toml --force -o demo/digits.safetensors
 	$(BIN)/arcsm sample demo/digits.safetensors -n 64 --seed 1 --denoise --force \
 	  -o demo/samples.h5 --png demo/samples.png
 	$(BIN)/arcsm plot demo/digits.safetensors --force -o demo/training.png

@@ -15,7 +15,7 @@ from arcsm_cli.errors import Interrupted
 COMMANDS = {
     "train": "Train a model on DATA",
     "sample": "Draw samples from a model",
-    "eval": "Measure a model, samples or scores",
+    "eval": "Measure a model on DATA, or samples",
     "info": "Say what a file is and where it comes from",
     "plot": "Draw a figure of a file",
     "data": "Write any DATA as an HDF5 file",

@@ -1,5 +1,7 @@
 """``arcsm data``: any DATA as an HDF5 file."""
 
+import logging
+
 from arcsm_cli.cli_options import (
     CenterCrop,
     Data,
@@ -14,6 +16,8 @@ from arcsm_cli.cli_options import (
 )
 from arcsm_cli.cli_progress import progress
 from arcsm_cli.cli_run import provenance_entry
+
+_log = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 1 << 22  # of examples, as float32, written at a time
 
@@ -70,3 +74,4 @@ def run(
             writer.append(batch, labels=labels)
             start += len(batch)
             bar.update(len(batch))
+    _log.info("wrote %d examples of shape %s", len(loaded), loaded.shape)

@@ -73,12 +73,15 @@ def _samples(path: Path) -> dict[str, Any]:
 
 
 def _tensors(path: Path) -> dict[str, Any]:
-    from arcsm_cli.io.checkpoint import RESUME_FORMAT, load_checkpoint, load_resume
     from arcsm_cli.io.header import read_header
     from arcsm_cli.io.streams import label
 
     with path.open("rb") as file:
         metadata = read_header(file, label(path)).metadata
+
+    # After the header has shown that the file deserves it: this loads PyTorch.
+    from arcsm_cli.io.checkpoint import RESUME_FORMAT, load_checkpoint, load_resume
+
     if metadata.get("format") == RESUME_FORMAT:
         tensors, state = load_resume(path)
         return {

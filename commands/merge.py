@@ -1,5 +1,6 @@
 """``arcsm merge``: shards back together, in order."""
 
+import logging
 import math
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,8 @@ from arcsm_cli.errors import DamagedInputError, UsageError
 
 if TYPE_CHECKING:
     from arcsm_cli.io.samples import SampleFile, SampleWriter
+
+_log = logging.getLogger(__name__)
 
 _BLOCK_VALUES = 1 << 20  # of the examples, in memory at a time
 
@@ -72,6 +75,7 @@ def run(
                 with SampleFile(path) as shard:
                     first.check(path, shard)
                     _copy(shard, writer, bar)
+    _log.info("merged %d examples of %d files", total, len(files))
 
 
 class _Layout:

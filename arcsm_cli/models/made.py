@@ -42,11 +42,10 @@ class MADE(ContextNetwork):
         if residual and len(set(hidden)) > 1:
             raise ValueError("residual layers need hidden layers of one size")
         self.residual = residual
-        # Degree m sees x_1..x_m. With D = 1 nothing may be seen: degree 0.
+        # Degree m sees x_1..x_m. With D = 1 no output may see a hidden unit: degree 1 all the same.
         inputs = torch.arange(1, dimensions + 1)
-        low, high = min(1, dimensions - 1), dimensions - 1
-        degrees = [inputs, *(_spread(low, high, size) for size in hidden)]
-        self.degrees = degrees[1:]
+        degrees = [inputs, *(_spread(1, max(1, dimensions - 1), size) for size in hidden)]
+        self.degrees = degrees
         self.hidden = nn.ModuleList(MaskedLinear(a, b) for a, b in itertools.pairwise(degrees))
         self.output = MaskedLinear(degrees[-1], inputs.repeat_interleave(width), strict=True)
 
@@ -78,7 +77,7 @@ class _IncrementalMADE(IncrementalContexts):
     def __init__(self, made: MADE, batch: int) -> None:
         weight = made.output.weight
         self.made, self.step = made, 0
-        self.x = weight.new_zeros(made.dimensions, batch)
+        # The inputs, then each hidden layer.
         self.h = [weight.new_zeros(len(d), batch) for d in made.degrees]
         steps = torch.arange(made.dimensions + 1)
         # Units of degree m are rows first[m]..first[m + 1] of their layer.
@@ -89,27 +88,25 @@ class _IncrementalMADE(IncrementalContexts):
     def contexts(self) -> Tensor:
         made, d = self.made, self.step
         reach = self.first[-1][d + 1] if d < made.dimensions else 0
-        if d == 0:
-            # Degree 0 exists only for D = 1, where no hidden unit may reach an output.
-            reach = 0
         weight, bias = self.layers[-1]
         rows = slice(d * made.width, (d + 1) * made.width)
         return torch.addmm(bias[rows], weight[rows, :reach], self.h[-1][:reach]).T
 
     def append(self, x: Tensor) -> None:
         made = self.made
-        self.x[self.step] = x
+        self.h[0][self.step] = x
         self.step += 1
         d = self.step
         if d >= made.dimensions:
             return
-        below, reach = self.x, d
-        for i, ((weight, bias), first) in enumerate(zip(self.layers[:-1], self.first, strict=True)):
+        reach = d
+        for i, (weight, bias) in enumerate(self.layers[:-1]):
+            below, first = self.h[i], self.first[i + 1]
             a, z = first[d], first[d + 1]
             if z > a:
                 y = torch.addmm(bias[a:z], weight[a:z, :reach], below[:reach])
                 functional.silu(y, inplace=True)
                 if made.residual and i > 0:
                     y += below[a:z]
-                self.h[i][a:z] = y
-            below, reach = self.h[i], z
+                self.h[i + 1][a:z] = y
+            reach = z

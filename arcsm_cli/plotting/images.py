@@ -1,27 +1,125 @@
-"""Grids of images as PNG files."""
+"""Grids of images."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
-from torchvision.utils import make_grid
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
-_SMALLEST = 280  # pixels: small images are enlarged, by whole factors, to be seen
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SMALLEST = 480  # pixels: small images are enlarged, by whole factors, to be seen
+_BORDER = 128  # grey between images, since they may be black or white at their edges
+_MOST_COLUMNS = 16  # of rows that belong together
 
 
-def write_grid(images: Tensor, path: Path, *, columns: int | None = None) -> None:
+def write_grid(
+    images: Tensor | NDArray[np.float32], path: Path, *, columns: int | None = None
+) -> None:
     """Write images N x C x H x W in [0, 1] as one PNG, row by row.
 
     Arguments:
         columns: images a row; by default the grid is about square.
     """
-    count = len(images)
-    columns = columns or math.ceil(math.sqrt(count))
-    images = images[:, :3] if images.shape[1] >= 3 else images[:, :1]
-    grid = make_grid(images.clamp(0, 1), nrow=columns, padding=1, pad_value=0.5)
-    factor = max(1, math.ceil(_SMALLEST / min(grid.shape[1:])))
-    grid = grid.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
-    to_pil_image(grid).save(path, format="PNG", optimize=True)
+    pixels = _pixels(np.asarray(images))
+    columns = columns or math.ceil(math.sqrt(len(pixels)))
+    grid = _tiled(pixels, columns)
+    grid = _enlarged(grid, _factor(*grid.shape[:2]))
+    Image.fromarray(grid).save(path, format="PNG", optimize=True)
+
+
+def write_rows(
+    images: dict[str, NDArray[np.float32]], path: Path, kind: str, *, columns: int | None = None
+) -> None:
+    """Write versions of the same images under each other, each row with its name beside it.
+
+    Arguments:
+        images: by name, N x C x H x W in [0, 1] each. A single entry goes without its name.
+        path: where to write.
+        kind: ``png``, ``pdf`` or ``svg``.
+        columns: images a row; by default about square for one version, else at most 16.
+    """
+    if len(images) == 1 and kind == "png":
+        write_grid(next(iter(images.values())), path, columns=columns)
+        return
+    versions = [_pixels(values) for values in images.values()]
+    count = len(versions[0])
+    square = math.ceil(math.sqrt(count))
+    columns = columns or (square if len(images) == 1 else min(count, _MOST_COLUMNS))
+    if len(images) == 1:
+        strips = [_tiled(versions[0], columns)]
+    else:
+        strips = [
+            _tiled(
+                np.concatenate([_padded(v[i : i + columns], columns) for v in versions]), columns
+            )
+            for i in range(0, count, columns)
+        ]
+    _write_strips(strips, list(images) if len(images) > 1 else [], path, kind)
+
+
+def _write_strips(strips: list[NDArray[np.uint8]], names: list[str], path: Path, kind: str) -> None:
+    """Write blocks of rows under each other, pixel by pixel, the rows' names on the left."""
+    from arcsm_cli.plotting.figure import DPI, new_figure, save
+
+    factor = _factor(strips[0].shape[1], sum(len(s) for s in strips))
+    strips = [_enlarged(strip, factor) for strip in strips]
+    gap = DPI // 10
+    left = DPI * 4 // 5 if names else 0
+    width = left + strips[0].shape[1]
+    height = sum(len(s) for s in strips) + gap * (len(strips) - 1)
+    with new_figure(width / DPI, height / DPI) as figure:
+        top = height
+        for strip in strips:
+            rows, across = strip.shape[:2]
+            axes = figure.add_axes(
+                (left / width, (top - rows) / height, across / width, rows / height)
+            )
+            axes.set_axis_off()
+            axes.imshow(
+                strip, cmap="gray", vmin=0, vmax=255, aspect="auto", interpolation="nearest"
+            )
+            for i, name in enumerate(names):
+                middle = top - rows * (i + 0.5) / len(names)
+                figure.text(
+                    (left - gap / 2) / width, middle / height, name, ha="right", va="center"
+                )
+            top -= rows + gap
+        save(figure, path, kind)
+
+
+def _pixels(images: NDArray[Any]) -> NDArray[np.uint8]:
+    """N x H x W for grey, N x H x W x 3 for colour; other channels than these are left out."""
+    values: NDArray[np.uint8] = (np.clip(images, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return values[:, :3].transpose(0, 2, 3, 1) if values.shape[1] >= 3 else values[:, 0]
+
+
+def _padded(pixels: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    missing = [(0, count - len(pixels)), *[(0, 0)] * (pixels.ndim - 1)]
+    return np.pad(pixels, missing, constant_values=_BORDER)
+
+
+def _tiled(pixels: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
+    """Images side by side, row by row, a line of one pixel around each."""
+    _, height, width, *colour = pixels.shape
+    rows = math.ceil(len(pixels) / columns)
+    cells = _padded(pixels, rows * columns).reshape(rows, columns, height, width, *colour)
+    grid = np.full((rows * (height + 1) + 1, columns * (width + 1) + 1, *colour), _BORDER, np.uint8)
+    for i in range(rows):
+        for j in range(columns):
+            y, x = i * (height + 1) + 1, j * (width + 1) + 1
+            grid[y : y + height, x : x + width] = cells[i, j]
+    return grid
+
+
+def _enlarged(grid: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    return grid.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def _factor(*sides: int) -> int:
+    return max(1, math.ceil(_SMALLEST / min(sides)))

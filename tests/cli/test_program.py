@@ -126,7 +126,7 @@ def complete(run_arcsm: RunArcsm, line: str) -> list[str]:
             "COMP_CWORD": str(len(line.split(" ")) - 1),
         }
     )
-    return done.stdout.split()
+    return str(done.stdout).split()
 
 
 def test_the_shell_completes_commands(run_arcsm: RunArcsm) -> None:

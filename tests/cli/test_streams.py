@@ -1,5 +1,6 @@
 """Standard streams: results alone on stdout, closed pipes, full disks, terminals."""
 
+import hashlib
 import os
 import pty
 import subprocess
@@ -87,8 +88,7 @@ def test_a_closed_stdout_is_code_73(
 def test_closed_streams_never_become_an_output_file(
     program: list[str], environment: dict[str, str], samples: Path, tmp_path: Path
 ) -> None:
-    line = f"{' '.join(program)} -q merge {samples} -vv -o all.h5 <&- >&- 2>&-"
-    line = line.replace(" -q", "")
+    line = f"{' '.join(program)} merge {samples} -vv -o all.h5 <&- >&- 2>&-"
     subprocess.run(line, shell=True, cwd=tmp_path, env=environment, check=True)
     content = (tmp_path / "all.h5").read_bytes()
     assert content.startswith(b"\x89HDF")
@@ -146,8 +146,8 @@ def test_a_table_on_a_narrow_terminal_is_folded_not_cut(
     folder = samples.parent
     narrow = environment | {"COLUMNS": "40", "TERM": "xterm", "NO_COLOR": "1"}
     _, shown = on_a_terminal([*program, "info", "all.h5"], narrow, folder, "stdout")
-    digest = run_arcsm("info", "all.h5").stdout.partition(f"{samples}")[2].split()[0]
-    assert len(digest) == 64
+    digest = hashlib.sha256(samples.read_bytes()).hexdigest()
+    assert max(map(len, shown.splitlines())) <= 40
     assert digest in "".join(line.split()[-1] for line in shown.splitlines() if line.split())
 
 

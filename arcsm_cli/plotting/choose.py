@@ -1,0 +1,190 @@
+"""Which figure a file gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arcsm_cli.errors import DamagedInputError, UsageError
+from arcsm_cli.io.streams import label
+from arcsm_cli.plotting.figure import write_figure
+from arcsm_cli.plotting.points import MATRIX
+
+if TYPE_CHECKING:
+    from arcsm_cli.io.samples import SampleFile
+    from arcsm_cli.models.arcsm import ARCSM
+    from arcsm_cli.plotting.density import ModelDensity
+    from arcsm_cli.plotting.heatmap import Scale
+    from arcsm_cli.plotting.window import Window
+
+Writer = Callable[[Path, str], None]  # given a path and a format
+# Given a number of steps, shows how many of them are done: `update` of what it yields tells it.
+Track = Callable[[int], AbstractContextManager[Any]]
+
+IMAGES, POINTS = 64, 10_000  # drawn by default
+_LOW, _CURVES, _SQUARE, _TALL = 3.6, 4.2, 5.2, 7.0  # heights in inches
+_BLOCK_VALUES = 1 << 22  # of samples, in memory at a time
+_VERSIONS = {"clean": "clean", "corrupted": "corrupted", "samples": "restored"}  # top to bottom
+
+
+def figure_of_samples(
+    path: Path,
+    *,
+    model: str | None,
+    scale: Scale | None,
+    count: int | None,
+    columns: int | None,
+    device: str,
+    track: Track,
+) -> Writer:
+    """Return what writes the figure of a sample file.
+
+    Arguments:
+        path: the file.
+        model: a checkpoint whose density is drawn under the samples, or ``-``.
+        scale: of the density, None for the default.
+        count, columns: how many samples, and images in a row; None for the default.
+        device: where the density is evaluated.
+        track: shows how far that is.
+
+    Raises:
+        UsageError: an option does not fit what the file holds.
+        DamagedInputError: a file is damaged, holds nothing to draw, or is not of the model's shape.
+    """
+    from arcsm_cli.io.samples import SampleFile
+    from arcsm_cli.plotting.images import write_rows
+    from arcsm_cli.plotting.points import draw_points, windows_of
+
+    if scale is not None and model is None:
+        raise UsageError("--scale is of a density: it needs --model")
+    network = None if model is None else _restored(model, device)
+    with SampleFile(path) as samples:
+        total, shape = len(samples), samples.shape
+        if total == 0:
+            raise DamagedInputError(f"{label(path)}: holds no samples to draw")
+        if network is not None:
+            _check_model(network, label(str(model)), shape, label(path))
+        if len(shape) == 3:
+            images = {
+                shown: samples.read(0, count or IMAGES, name)
+                for name, shown in _VERSIONS.items()
+                if name in samples.names
+            }
+            return partial(write_rows, images, columns=columns)
+        if len(shape) != 1:
+            raise DamagedInputError(
+                f"{label(path)}: its samples are {_times(shape)}, neither vectors nor images"
+            )
+        if columns is not None:
+            raise UsageError(f"--columns is for images, {label(path)} holds vectors")
+        points = _first_columns(samples, count or POINTS)
+    density = None if network is None else _density(network, windows_of(points), track)
+    draw = partial(
+        draw_points,
+        points=points,
+        total=total,
+        dimensions=shape[0],
+        density=density,
+        scale=scale or "density",
+    )
+    return partial(write_figure, draw, height=_LOW if shape[0] == 1 else _SQUARE)
+
+
+def figure_of_checkpoint(
+    path: Path,
+    *,
+    density: bool,
+    slices: list[float],
+    scale: Scale | None,
+    device: str,
+    track: Track,
+) -> Writer:
+    """Return what writes the figure of a checkpoint.
+
+    Arguments:
+        path: the file.
+        density: draw the model's density, not its training curves.
+        slices: values of the first variable at which the second one's density is drawn as well.
+        scale, device, track: as for `figure_of_samples`.
+
+    Raises:
+        UsageError: an option does not fit the model.
+        DamagedInputError: the file is damaged or holds nothing to draw.
+    """
+    if not density:
+        from arcsm_cli.io.checkpoint import load_checkpoint
+        from arcsm_cli.plotting.curves import draw_history, read_history
+
+        if slices or scale is not None:
+            raise UsageError("--slices and --scale are of a density: they need --density")
+        checkpoint = load_checkpoint(path)
+        history = read_history(checkpoint.training, checkpoint.config, label(path))
+        return partial(write_figure, partial(draw_history, history=history), height=_CURVES)
+
+    from arcsm_cli.plotting.density import conditionals, mass_windows
+    from arcsm_cli.plotting.heatmap import draw_density
+
+    model = _restored(path, device)
+    shape = model.config.shape
+    if len(shape) != 1 or shape[0] > 2:
+        raise UsageError(
+            f"--density draws models of one or two variables, {label(path)} has {_times(shape)}"
+        )
+    if slices and shape[0] == 1:
+        raise UsageError(f"--slices needs a model of two variables, {label(path)} has one")
+    windows = mass_windows(model)
+    draw = partial(
+        draw_density,
+        density=_density(model, windows, track),
+        scale=scale or "density",
+        slices=conditionals(model, slices, windows) if slices else None,
+    )
+    return partial(
+        write_figure, draw, height=_LOW if shape[0] == 1 else _TALL if slices else _SQUARE
+    )
+
+
+def _restored(source: str | Path, device: str) -> ARCSM:
+    from arcsm_cli.io.checkpoint import load_checkpoint
+    from arcsm_cli.models.restore import restore
+    from arcsm_cli.runtime import reuse_memory
+
+    reuse_memory()
+    return restore(load_checkpoint(source)).to(device)
+
+
+def _check_model(model: ARCSM, name: str, shape: tuple[int, ...], file: str) -> None:
+    if model.config.shape != shape:
+        raise DamagedInputError(
+            f"{name}: is a model of shape {_times(model.config.shape)}, the samples in {file} are "
+            f"{_times(shape)}"
+        )
+    if len(shape) != 1 or shape[0] > 2:
+        raise UsageError(
+            f"--model draws densities of one or two variables, {file} holds {_times(shape)}"
+        )
+
+
+def _first_columns(samples: SampleFile, count: int) -> NDArray[np.float32]:
+    """The first samples, of each no more than a figure shows."""
+    block = max(1, _BLOCK_VALUES // samples.shape[0])
+    stop = min(count, len(samples))
+    parts = [samples.read(i, min(i + block, stop))[:, :MATRIX] for i in range(0, stop, block)]
+    return np.concatenate(parts)
+
+
+def _density(model: ARCSM, windows: list[Window], track: Track) -> ModelDensity:
+    from arcsm_cli.plotting.density import density_on, grid_size
+
+    with track(grid_size(model, windows)) as bar:
+        return density_on(model, windows, bar.update)
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

@@ -1,0 +1,158 @@
+"""``arcsm plot``: draw a figure of a file."""
+
+import math
+import os
+from functools import partial
+from typing import Annotated, Literal
+
+import typer
+
+from arcsm_cli.cli_options import Device, Force, resolve_device
+from arcsm_cli.cli_progress import progress
+from arcsm_cli.errors import DamagedInputError, UsageError
+
+_MOST_SLICES = 5
+
+
+def run(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="Samples or a checkpoint; - is standard input.")
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FIG.png",
+            show_default="FILE with the ending .png",
+            help="Where the figure goes: .png, .pdf or .svg; - is stdout, as PNG.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="CHECKPOINT",
+            help="Draw this model's density under samples of one or two dimensions.",
+        ),
+    ] = None,
+    density: Annotated[
+        bool,
+        typer.Option(
+            "--density",
+            help="Of a checkpoint of one or two dimensions, draw the density, not the training.",
+        ),
+    ] = False,
+    slices: Annotated[
+        str | None,
+        typer.Option(
+            "--slices",
+            metavar="X,X,...",
+            help="With --density in two dimensions, also draw the second variable's density given "
+            "these values of the first.",
+        ),
+    ] = None,
+    scale: Annotated[
+        Literal["density", "nats"] | None,
+        typer.Option(
+            "--scale",
+            show_default="density",
+            help="Show densities, or their logarithms in nats, where the tails are seen.",
+        ),
+    ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            "--count",
+            "-n",
+            metavar="N",
+            min=1,
+            show_default="64 images or 10000 points",
+            help="Draw the first N samples.",
+        ),
+    ] = None,
+    columns: Annotated[
+        int | None,
+        typer.Option(
+            "--columns",
+            metavar="N",
+            min=1,
+            show_default="about square",
+            help="Images in a row.",
+        ),
+    ] = None,
+    device: Device = "auto",
+    force: Force = False,
+) -> None:
+    """Draw a figure of a file.
+
+    What is drawn follows from what FILE is, whatever its name. Samples: images as a grid, in rows
+    of clean, corrupted and restored where the file holds those; vectors as a histogram (one
+    dimension), a scatter plot (two) or a scatter matrix (of the first five). A checkpoint: its
+    training curves or, with --density, the exact density of the model, which is that of the data
+    plus noise of the last level. Equal files give equal figures, byte for byte.
+
+    Examples:
+
+      arcsm plot samples.h5
+      arcsm plot g.h5 --model g.safetensors -o scatter.png
+      arcsm plot g.safetensors -o training.pdf
+      arcsm plot g.safetensors --density --slices -1,0,1 -o density.png
+      arcsm sample digits.safetensors -n 100 -o - | arcsm plot - --columns 20 -o digits.png
+    """
+    from arcsm_cli.io.atomic import atomic_output, check_output
+    from arcsm_cli.io.streams import label, local_input, sniff
+    from arcsm_cli.plotting.choose import figure_of_checkpoint, figure_of_samples
+    from arcsm_cli.plotting.figure import figure_format
+
+    if file == "-" and model == "-":
+        raise UsageError("standard input can be read only once")
+    if output is None:
+        if file == "-":
+            raise UsageError("standard input has no name to derive the figure's from: give -o FILE")
+        output = os.path.splitext(file)[0] + ".png"
+    form = figure_format(output)
+    values = _slice_values(slices)
+    check_output(output, force=force)
+    device = resolve_device(device) if density or model is not None else "cpu"
+    track = partial(progress, description="evaluating")
+    with local_input(file) as path:
+        kind = sniff(path)
+        if kind == "samples":
+            if density or values:
+                raise UsageError(f"{label(file)} holds samples; --density is for checkpoints")
+            write = figure_of_samples(
+                path,
+                model=model,
+                scale=scale,
+                count=count,
+                columns=columns,
+                device=device,
+                track=track,
+            )
+        elif kind == "checkpoint":
+            if (model, count, columns) != (None, None, None):
+                raise UsageError(
+                    f"{label(file)} is a checkpoint; --model, --count and --columns are for samples"
+                )
+            write = figure_of_checkpoint(
+                path, density=density, slices=values, scale=scale, device=device, track=track
+            )
+        else:
+            raise DamagedInputError(
+                f"{label(file)}: neither a checkpoint (safetensors) nor samples (HDF5) of arcsm"
+            )
+        with atomic_output(output, force=force) as target:
+            write(target, form)
+
+
+def _slice_values(text: str | None) -> list[float]:
+    if text is None:
+        return []
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if not 1 <= len(values) <= _MOST_SLICES or not all(map(math.isfinite, values)):
+        raise UsageError(f"--slices {text}: expected one to five numbers such as -1,0,1")
+    return values
