@@ -1,0 +1,1 @@
+"""The subcommands of `arcsm`, a file each; installed as `arcsm_cli.commands`."""

@@ -188,15 +188,16 @@ def _model(
         summary,
     )
     from arcsm_cli.io.atomic import atomic_output, check_output
-    from arcsm_cli.io.checkpoint import load_checkpoint
     from arcsm_cli.io.provenance import extend, sha256_file
     from arcsm_cli.io.samples import SampleWriter
-    from arcsm_cli.models.restore import restore
+    from arcsm_cli.models.load import load_model
 
+    if method is not None and not {"nll", "bpd"} & set(metrics):
+        raise UsageError(f"--method {method} applies to the metrics nll and bpd alone")
     if output is not None:
         check_output(output, force=force)
-    checkpoint = load_checkpoint(path)
-    model = restore(checkpoint).to(device)
+    checkpoint, model = load_model(path)
+    model = model.to(device)
     examples = load_data(data, options, default_split="test", like=model.config.shape)
     check_shape(model, examples)
     entry = provenance_entry(seed=seed, inputs={name: sha256_file(path), data: examples.digest})
@@ -247,6 +248,7 @@ def _samples(
     from arcsm_cli.data.spec import load_data
     from arcsm_cli.evaluation.sample_metrics import energy_distance, moments
     from arcsm_cli.io.samples import SampleFile
+    from arcsm_cli.io.streams import label
 
     names = _metrics(
         metric, _SAMPLE_METRICS, ["moments"] if against is None else ["moments", "energy"]
@@ -256,18 +258,20 @@ def _samples(
     with SampleFile(path) as samples:
         x = torch.from_numpy(samples.read(0, len(samples)))
     if len(x) == 0:
-        raise DamagedInputError("the file holds no samples")
+        raise DamagedInputError(f"{label(path)}: holds no samples")
     result: dict[str, Any] = {"samples": len(x), "metrics": {}}
     if "moments" in names:
         result["metrics"] |= moments(x)
     if "energy" in names and against is not None:
         data = load_data(against, options, default_split="test", like=tuple(x.shape[1:]))
         if data.shape != tuple(x.shape[1:]):
-            raise DamagedInputError(
-                f"{data.name}: its examples have another shape than the samples"
-            )
-        if min(len(x), len(data)) < 2:
-            raise DamagedInputError("the energy distance takes at least two examples of each")
+            theirs, ours = (" x ".join(map(str, s)) for s in (data.shape, x.shape[1:]))
+            raise DamagedInputError(f"{data.name}: examples are {theirs}, the samples {ours}")
+        for name, examples in ((label(path), x), (data.name, data)):
+            if len(examples) < 2:
+                raise DamagedInputError(
+                    f"{name}: has one example, the energy distance takes two or more"
+                )
         y = data.take(torch.arange(len(data)))
         result |= {"against": data.name}
         result["metrics"]["energy"] = energy_distance(x, y)

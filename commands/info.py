@@ -12,6 +12,7 @@ from arcsm_cli.cli_table import print_result
 from arcsm_cli.errors import DamagedInputError
 
 _BLOCK_VALUES = 1 << 20  # of one dataset, in memory at a time
+_LONG_LIST = 16
 
 
 def run(
@@ -48,7 +49,8 @@ def run(
             raise DamagedInputError(
                 f"{label(path)}: neither a checkpoint (safetensors) nor samples (HDF5) of arcsm"
             )
-        print_result({"file": label(path), **found, "bytes": path.stat().st_size}, json=json)
+        result = {"file": label(path), "bytes": path.stat().st_size, **found}
+        print_result(result if json else _summed_up(result), json=json)
 
 
 def _samples(path: Path) -> dict[str, Any]:
@@ -110,6 +112,17 @@ def _entry(step: dict[str, Any]) -> dict[str, Any]:
     """A provenance entry in the order of reading: what was run, then when and where."""
     first = ("command", "arguments", "seed", "inputs", "time", "host")
     return {key: step[key] for key in (*first, *step) if key in step}
+
+
+def _summed_up(value: Any) -> Any:
+    """`value` with long lists of numbers, such as training curves, reduced to their ends."""
+    if isinstance(value, Mapping):
+        return {key: _summed_up(item) for key, item in value.items()}
+    if not isinstance(value, list) or len(value) <= _LONG_LIST:
+        return value
+    if not all(isinstance(item, int | float) for item in value):
+        return value
+    return f"{len(value)} values, {value[0]:.6g} ... {value[-1]:.6g} (all with --json)"
 
 
 def _count(tensors: Mapping[str, Any]) -> int:

@@ -67,7 +67,7 @@ def run(
             "-n",
             metavar="N",
             min=1,
-            show_default="64 images or 10000 points",
+            show_default="64 images, 10000 points, 2000 over a heat map",
             help="Draw the first N samples.",
         ),
     ] = None,

@@ -1,5 +1,7 @@
 """``arcsm sample``: draw samples from a model."""
 
+import math
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,7 +20,15 @@ from arcsm_cli.cli_options import (
 from arcsm_cli.cli_progress import progress
 from arcsm_cli.cli_run import provenance_entry
 from arcsm_cli.cli_table import print_result
-from arcsm_cli.errors import UsageError
+from arcsm_cli.errors import DamagedInputError, OutputError, UsageError
+
+
+def _check_png(png: str, output: str, indices: range) -> None:
+    """Refuse a picture that would replace the samples, or that there is nothing to draw on."""
+    if png == output or (output != "-" and os.path.realpath(png) == os.path.realpath(output)):
+        raise OutputError(f"--png {png}: is the output of the samples as well")
+    if not indices:
+        raise UsageError("--png: this shard has no samples to draw")
 
 
 def _shard(text: str | None, count: int) -> range:
@@ -53,7 +63,7 @@ def run(
             "--steps",
             metavar="N",
             min=1,
-            show_default="ode: 10; langevin: 20",
+            show_default="ode: 16, or 6 beyond 256 dimensions; langevin: 20",
             help="Heun steps, or Langevin steps a level.",
         ),
     ] = None,
@@ -110,26 +120,28 @@ def run(
     import torch
 
     from arcsm_cli.io.atomic import atomic_output, check_output
-    from arcsm_cli.io.checkpoint import load_checkpoint
     from arcsm_cli.io.provenance import extend, sha256_file
     from arcsm_cli.io.samples import SampleWriter
     from arcsm_cli.io.streams import label, local_input
-    from arcsm_cli.models.restore import restore
+    from arcsm_cli.models.load import load_model
     from arcsm_cli.runtime import reuse_memory
     from arcsm_cli.sampling.choose import choose_sampler
     from arcsm_cli.sampling.noise import SampleNoise
     from arcsm_cli.sampling.run import sample
 
     indices = _shard(shard, count)
+    if step_size is not None and not (step_size > 0 and math.isfinite(step_size)):
+        raise UsageError(f"--step-size {step_size}: expected a positive number")
     check_output(output, force=force)
     if png is not None:
+        _check_png(str(png), output, indices)
         check_output(str(png), force=force)
     torch_device = resolve_device(device)
     reuse_memory()
     with local_input(model) as path:
-        checkpoint = load_checkpoint(path)
+        checkpoint, network = load_model(path)
         digest = sha256_file(path)
-    network = restore(checkpoint).to(torch_device)
+    network = network.to(torch_device)
     if denoise and network.sigma_min == 0:
         raise UsageError("--denoise: the model was trained without noise")
     if png is not None and not network.config.is_image:
@@ -154,6 +166,10 @@ def run(
                 denoise=denoise,
                 tick=lambda _, n=len(part): bar.update(n),  # type: ignore[misc]
             ).cpu()
+            if not drawn.isfinite().all():
+                if step_size is not None:
+                    raise UsageError(f"--step-size {step_size}: too large, samples overflow")
+                raise DamagedInputError(f"{label(model)}: the model's samples are not finite")
             if clipping:
                 drawn = drawn.clamp_(0, 1)
             sink.append(drawn)

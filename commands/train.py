@@ -1,7 +1,9 @@
 """``arcsm train``: fit a model to data."""
 
+import math
+import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -26,14 +28,32 @@ from arcsm_cli.cli_signals import StopFlag
 from arcsm_cli.cli_table import print_result
 from arcsm_cli.errors import Interrupted, OutputError, StoppedEarly, UsageError
 
+if TYPE_CHECKING:
+    from arcsm_cli.training.tensorboard import TensorBoard
 
-def _sizes(option: str, text: str | None) -> tuple[int, ...] | None:
+
+_MOST_UNITS = 1 << 16  # of a layer; no checkpoint may have more
+
+
+def _sizes(option: str, text: str | None, *, least: int = 0) -> tuple[int, ...] | None:
     if text is None:
         return None
-    parts = [p for p in text.split(",") if p]
-    if not all(p.isdecimal() and int(p) > 0 for p in parts):
-        raise UsageError(f"{option} {text}: expected layer sizes such as 512,512")
+    parts = text.split(",") if text else []  # no hidden layers at all
+    # No more digits than the limit has: int() refuses texts of thousands with an error of its own.
+    good = all(p.isdecimal() and len(p) <= 5 and 0 < int(p) <= _MOST_UNITS for p in parts)
+    if not good or len(parts) < least:
+        raise UsageError(
+            f"{option} {text}: expected sizes from 1 to {_MOST_UNITS}, such as 512,512"
+        )
     return tuple(map(int, parts))
+
+
+def _check_number(option: str, value: float | None, *, zero: bool = False) -> None:
+    """Refuse what is not finite and above 0 (or 0 itself): typer's bounds include their ends."""
+    if value is None or (math.isfinite(value) and (value > 0 or (zero and value == 0))):
+        return
+    wanted = "number, 0 or more" if zero else "positive number"
+    raise UsageError(f"{option} {value:g}: expected a {wanted}")
 
 
 def run(
@@ -55,7 +75,14 @@ def run(
         bool, typer.Option("--residual", help="Residual hidden layers (of one size).")
     ] = False,
     context_width: Annotated[
-        int, typer.Option("--context-width", metavar="N", min=1, help="Size of a context vector.")
+        int,
+        typer.Option(
+            "--context-width",
+            metavar="N",
+            min=1,
+            max=_MOST_UNITS,
+            help="Size of a context vector.",
+        ),
     ] = 16,
     score_hidden: Annotated[
         str | None,
@@ -71,7 +98,8 @@ def run(
         typer.Option("--order", help="Order of the variables."),
     ] = "raster",
     order_seed: Annotated[
-        int, typer.Option("--order-seed", metavar="N", min=0, help="Which random order.")
+        int,
+        typer.Option("--order-seed", metavar="N", min=0, max=2**63 - 1, help="Which random order."),
     ] = 0,
     objective: Annotated[
         Literal["csm", "dsm"],
@@ -110,6 +138,8 @@ def run(
         typer.Option(
             "--levels",
             metavar="N",
+            min=1,
+            max=1000,
             show_default="joint: 10 for Langevin; staged: 3",
             help="Number of noise levels, a geometric sequence.",
         ),
@@ -229,18 +259,30 @@ def run(
     from arcsm_cli.runtime import reuse_memory
     from arcsm_cli.training.build import Choices, model_config
     from arcsm_cli.training.loop import Batches
-    from arcsm_cli.training.session import Session, fresh_state, resume_path, resumed_state
+    from arcsm_cli.training.session import (
+        Session,
+        fresh_state,
+        is_stream,
+        resume_path,
+        resumed_state,
+    )
     from arcsm_cli.training.settings import TrainSettings
-    from arcsm_cli.training.tensorboard import TensorBoard
 
     if steps is not None and epochs is not None:
         raise UsageError("give --steps or --epochs, not both")
-    if resume and output == "-":
-        raise UsageError("--resume needs the checkpoint in a file, not -o -")
-    going_on = resume and resume_path(output).exists()
-    if resume and not going_on and Path(output).exists() and not force:
-        raise OutputError(f"{output} exists but {resume_path(output)} does not: use --force")
+    for option, value in (("--lr", lr), ("--epochs", epochs), ("--sigma-max", sigma_max)):
+        _check_number(option, value)
+    _check_number("--sigma-min", sigma_min, zero=annealing == "none")
+    streamed = is_stream(output)
+    if resume and streamed:
+        raise UsageError(f"--resume needs the checkpoint in a file, not -o {output}")
+    beside = resume_path(output)
+    going_on = resume and os.path.exists(beside)
+    if resume and not going_on and os.path.exists(output) and not force:
+        raise OutputError(f"{output}: exists but {beside} does not; --force starts anew")
     check_output(output, force=force or going_on)
+    if not streamed:
+        check_output(str(beside), force=force or going_on)
     torch_device = resolve_device(device)
     reuse_memory()
 
@@ -262,7 +304,7 @@ def run(
             context_width=context_width,
             hidden=_sizes("--hidden", hidden),
             residual=residual,
-            score_hidden=_sizes("--score-hidden", score_hidden),
+            score_hidden=_sizes("--score-hidden", score_hidden, least=1),
             annealing=annealing,
             sigma_max=sigma_max,
             sigma_min=sigma_min,
@@ -311,7 +353,7 @@ def run(
             figures = {"loss": loss} | ({} if valid_loss is None else {"valid": valid_loss})
             bar.update(1, **figures)
 
-        board = TensorBoard(log_dir) if log_dir is not None else None
+        board = _board(log_dir)
         session = Session(
             output,
             examples.digest,
@@ -323,8 +365,8 @@ def run(
         complete = session.run(state, examples, valid, force=force or going_on)
         if board is not None:
             board.close()
-        if not complete and output == "-":
-            raise Interrupted("stopped before the end; -o - leaves nothing to resume")
+        if not complete and streamed:
+            raise Interrupted(f"stopped before the end; -o {output} leaves nothing to resume")
         if not complete:
             raise StoppedEarly(
                 f"stopped by {stop.reason} at step {state.step} of {total}, all saved; "
@@ -332,7 +374,19 @@ def run(
             )
     if json and output != "-":
         last = {k: v[-1] for k, v in state.history.items() if v}
+        last |= {"step": state.step}
         print_result({"metrics": last, "parameters": _count(state.model)}, json=True)
+
+
+def _board(folder: Path | None) -> "TensorBoard | None":
+    if folder is None:
+        return None
+    from arcsm_cli.training.tensorboard import TensorBoard
+
+    try:
+        return TensorBoard(folder)
+    except OSError as error:
+        raise OutputError(f"--log-dir {folder}: cannot be written: {error.strerror}") from error
 
 
 def _count(model: Any) -> int:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from arcsm_cli.models.arcsm import ARCSM, Preconditioning
+
+Numbers = tuple[float, float, float, float]
+"""Mean, pull, gain and c_in of one dimension at one level; see `Preconditioning`."""
 
 
 class LevelConstants:
@@ -30,7 +34,21 @@ class LevelConstants:
             features = net.noise_features(model.mean.new_tensor(math.log(sigma)))
             self.noise = self.weights.context[:, net.width :] @ features
         # One dimension's scales as plain numbers keep the samplers' inner loop short.
-        self.numbers = list(zip(*(t.tolist() for t in self.scales), strict=True))
+        self.numbers: list[Numbers] = list(zip(*(t.tolist() for t in self.scales), strict=True))
+        self._folded: dict[Numbers, tuple[Tensor, Tensor]] = {}
+
+    def folded(self, numbers: Numbers) -> tuple[Tensor, Tensor]:
+        """Return the first layer's shift and x-weights, (H,) each, for x as it is.
+
+        The level's noise features and the standardisation of x become part of both. Dimensions of
+        equal scale (all of an image) share the result.
+        """
+        if numbers not in self._folded:
+            mean, _, _, c_in = numbers
+            shift = self.weights.x * (-mean * c_in)
+            noise = shift if self.noise is None else shift + self.noise
+            self._folded[numbers] = (noise, self.weights.x * c_in)
+        return self._folded[numbers]
 
 
 class ConditionalModel:
@@ -105,20 +123,29 @@ class Conditionals:
 class LevelScore:
     """s(x) of N conditionals at one noise level.
 
+    The first layer sees base + v first_x, where v is x itself if all rows belong to one dimension
+    (standardisation is then folded into the weights), else the standardised x.
+
     Attributes:
         mean, pull: s is pull * (x - mean) plus a bounded term; numbers or (N,).
     """
 
     def __init__(self, rows: Conditionals, constants: LevelConstants) -> None:
-        base = rows.projections[constants.stage]
-        self.base = base if constants.noise is None else base + constants.noise
         self.weights = constants.weights
         self.mean: float | Tensor
         self.pull: float | Tensor
+        self.gain: float | Tensor
+        self.c_in: float | Tensor
+        projection = rows.projections[constants.stage]
         if isinstance(rows.dims, int):
-            self.mean, self.pull, self.gain, self.c_in = constants.numbers[rows.dims]
+            numbers = constants.numbers[rows.dims]
+            self.mean, self.pull, self.gain, self.c_in = numbers
+            shift, self.first_x = constants.folded(numbers)
+            self.base = projection + shift
         else:
             self.mean, self.pull, self.gain, self.c_in = (t[rows.dims] for t in constants.scales)
+            self.base = projection if constants.noise is None else projection + constants.noise
+            self.first_x = self.weights.x
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return s at x, (N,) or (N, G), in x's shape."""
@@ -136,22 +163,21 @@ class LevelScore:
 
         Arguments:
             x: (N,).
-            noise: (steps, N).
+            noise: (steps, N) or, where all rows take the same, (steps, 1).
         """
         assert not isinstance(self.mean, Tensor), "walk serves one dimension"
-        w, c_in = self.weights, self.c_in
+        w = self.weights
         keep = 1.0 + scale * float(self.pull)
-        gain = c_in * scale * self.gain
+        gain = scale * float(self.gain)
         out = w.out * gain
-        y = (x - self.mean) * c_in  # the standardised variable
-        pushes = (noise * c_in).add_(w.out_bias * gain)
+        pushes = noise + (w.out_bias * gain - scale * float(self.pull) * self.mean)
         hidden = [(weight.T, bias) for weight, bias in w.hidden]
         for push in pushes:
-            h = torch.addcmul(self.base, y[:, None], w.x).tanh_()
+            h = torch.addcmul(self.base, x[:, None], self.first_x).tanh_()
             for weight, bias in hidden:
                 h = torch.addmm(bias, h, weight).tanh_()
-            y = torch.addmv(push, h, out).add_(y, alpha=keep)
-        return y.div_(c_in).add_(self.mean)
+            x = torch.addmv(push, h, out).add_(x, alpha=keep)
+        return x
 
     @property
     def reach(self) -> Tensor:
@@ -168,15 +194,17 @@ class LevelScore:
         return tail
 
     def _evaluate(self, x: Tensor, *, tangent: bool) -> tuple[Tensor, Tensor]:
-        mean, pull, gain, c_in = self.mean, self.pull, self.gain, self.c_in
-        base, w = self.base, self.weights
+        scales: tuple[Any, ...] = (self.mean, self.pull, self.gain, self.c_in)
+        each = isinstance(self.mean, Tensor)  # every row has scales of its own
+        base, first_x, w = self.base, self.first_x, self.weights
         if x.ndim == 2:
             base = base[:, None]
-            if isinstance(mean, Tensor):
-                mean, pull, gain, c_in = (t[:, None] for t in (mean, pull, gain, c_in))  # type: ignore[index]
+            scales = tuple(t[:, None] for t in scales) if each else scales
+        mean, pull, gain, c_in = scales
         centred = x - mean
-        h = torch.addcmul(base, (centred * c_in)[..., None], w.x).tanh_()
-        dh = torch.addcmul(w.x, h * h, w.x, value=-1.0) if tangent else None
+        v = centred * c_in if each else x
+        h = torch.addcmul(base, v[..., None], first_x).tanh_()
+        dh = torch.addcmul(first_x, h * h, first_x, value=-1.0) if tangent else None
         for weight, bias in w.hidden:
             h = functional.linear(h, weight, bias).tanh_()
             if dh is not None:
@@ -185,4 +213,5 @@ class LevelScore:
         s = (h @ w.out).add_(w.out_bias).mul_(gain).add_(centred * pull)
         if dh is None:
             return s, s
-        return s, (dh @ w.out).mul_(gain * c_in).add_(pull)
+        inner = gain * c_in if each else gain
+        return s, (dh @ w.out).mul_(inner).add_(pull)

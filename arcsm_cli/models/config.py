@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -13,6 +14,8 @@ ANNEALINGS = ("joint", "staged", "none")
 # What a checkpoint may ask for: far above any useful model, far below what exhausts a machine.
 _MOST_DIMENSIONS = 1 << 20
 _MOST_UNITS = 1 << 16
+# Standard deviations and scales whose squares are still normal float32 numbers.
+_SMALLEST, _LARGEST = 1e-18, 1e18
 
 
 @dataclass(frozen=True)
@@ -82,11 +85,14 @@ class ModelConfig:
             if kind is None:
                 number = int if key in whole else (int, float)
                 if not isinstance(value, list) or not all(
-                    isinstance(v, number) and not isinstance(v, bool) and math.isfinite(v)
+                    isinstance(v, number) and not isinstance(v, bool) and abs(v) <= _LARGEST
                     for v in value
                 ):
-                    raise DamagedInputError(f"the checkpoint's config.{key} is not a list")
-                clean[key] = tuple(value)
+                    raise DamagedInputError(
+                        f"the checkpoint's config.{key} is not a list of usable numbers"
+                    )
+                # Whole numbers where fractions are meant would make integer tensors.
+                clean[key] = tuple(value) if key in whole else tuple(map(float, value))
             elif isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
                 clean[key] = value
             else:
@@ -104,12 +110,14 @@ class ModelConfig:
         """Return what makes this configuration unusable, or None."""
         units = (*self.hidden, *self.score_hidden, self.context_width)
         per_dimension = (self.data_shift, self.data_scale, self.mean, self.sd)
+        numbers = (*self.levels, *itertools.chain(*per_dimension))
         checks = {
             "shape must be D or C, H, W, all at least 1": len(self.shape) in (1, 3)
             and min(self.shape) >= 1
             and self.dimensions <= _MOST_DIMENSIONS,
             f"annealing is one of {', '.join(ANNEALINGS)}": self.annealing in ANNEALINGS,
             f"order is one of {', '.join(ORDERS)}": self.order in ORDERS,
+            "order_seed must be at least 0 and below 2^63": 0 <= self.order_seed < 1 << 63,
             "context is made": self.context == "made",
             "layer sizes must be between 1 and 65536": min(units) >= 1
             and max(units) <= _MOST_UNITS
@@ -119,10 +127,17 @@ class ModelConfig:
             "data_shift, data_scale, mean and sd need 1 or D values": all(
                 len(v) in (1, self.dimensions) for v in per_dimension
             ),
-            "data_scale and sd must be positive": min((*self.data_scale, *self.sd)) > 0,
-            "levels must be positive and descending": bool(self.levels)
-            and all(a > b for a, b in zip(self.levels, self.levels[1:], strict=False))
-            and (self.levels[-1] > 0 or (self.annealing == "none" and self.levels[-1] == 0)),
+            "levels, data_shift, data_scale, mean and sd must not exceed 1e18": all(
+                abs(v) <= _LARGEST for v in numbers
+            ),
+            "data_scale and sd must be positive, at least 1e-18": all(
+                v >= _SMALLEST for v in (*self.data_scale, *self.sd)
+            ),
+            "levels must be positive, at least 1e-18, and descending": bool(self.levels)
+            and all(a > b for a, b in itertools.pairwise(self.levels))
+            and (
+                self.levels[-1] >= _SMALLEST or (self.annealing == "none" and self.levels[-1] == 0)
+            ),
             "annealing none has one level, the others two or more": (
                 (len(self.levels) == 1) == (self.annealing == "none")
             ),

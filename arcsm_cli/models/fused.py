@@ -22,25 +22,36 @@ from torch import Tensor
 if TYPE_CHECKING:
     from arcsm_cli.models.score import ScoreParameters
 
+# (1 - h^2) g in one pass; the gradient may be overwritten.
+_tanh_backward = torch.ops.aten.tanh_backward.grad_input
+
 _ROWS = 2048  # rows a block: 0.5 MB an activation of 64 float32 units
 
 
-def fused_value_and_tangent(x: Tensor, z: Tensor, p: ScoreParameters) -> tuple[Tensor, Tensor]:
-    """Return (F, dF/dx), each (N,), for x (N,) and conditions z (N, P).
+def fused_value_and_tangent(
+    x: Tensor, c: Tensor, features: Tensor | None, p: ScoreParameters
+) -> tuple[Tensor, Tensor]:
+    """Return (F, dF/dx), each (N,), for x (N,), contexts (N, C) and level features (N, T) or None.
 
-    Differentiable once, in x, z and every weight.
+    Differentiable once, in x, c and every weight.
     """
-    flat = [t for pair in p.hidden for t in pair]
-    value, slope = _Fused.apply(True, x, z, p.context, p.x, p.bias, p.out, p.out_bias, *flat)
+    value, slope = _apply(True, x, c, features, p)
     return value, slope
 
 
-def fused_value(x: Tensor, z: Tensor, p: ScoreParameters) -> Tensor:
+def fused_value(x: Tensor, c: Tensor, features: Tensor | None, p: ScoreParameters) -> Tensor:
     """Return F alone, (N,), at half the cost; arguments as in `fused_value_and_tangent`."""
-    flat = [t for pair in p.hidden for t in pair]
-    value: Tensor
-    value, _ = _Fused.apply(False, x, z, p.context, p.x, p.bias, p.out, p.out_bias, *flat)
-    return value
+    return _apply(False, x, c, features, p)[0]
+
+
+def _apply(
+    tangent: bool, x: Tensor, c: Tensor, features: Tensor | None, p: ScoreParameters
+) -> tuple[Tensor, Tensor]:
+    hidden = [t for pair in p.hidden for t in pair]
+    result: tuple[Tensor, Tensor] = _Fused.apply(
+        tangent, x, c, features, p.context, p.x, p.bias, p.out, p.out_bias, *hidden
+    )
+    return result
 
 
 class _Activations(NamedTuple):
@@ -48,31 +59,34 @@ class _Activations(NamedTuple):
 
     Attributes:
         hs: (n, H), or (2n, H) with dh below h, so that the next layer is one product.
-        slopes: 1 - h^2, (n, H).
-        das: (n, H), for the first layer (H,); empty without tangent.
+        das: (n, H); empty without tangent.
     """
 
     hs: list[Tensor]
-    slopes: list[Tensor]
     das: list[Tensor]
 
 
 def _forward_block(
-    x: Tensor, z: Tensor, p: tuple[Tensor, ...], hidden: list[Tensor], tangent: bool
+    x: Tensor,
+    inputs: list[Tensor],
+    first: tuple[list[Tensor], Tensor, Tensor],
+    hidden: list[Tensor],
+    tangent: bool,
 ) -> _Activations:
-    context, wx, bias = p
+    weights, wx, bias = first
     n = len(x)
-    result = _Activations([], [], [])
-    a = torch.addmm(bias, z, context.T).addcmul_(x[:, None], wx)
-    da = wx
+    result = _Activations([], [])
+    a = torch.addmm(bias, inputs[0], weights[0].T)
+    for part, weight in zip(inputs[1:], weights[1:], strict=True):
+        a.addmm_(part, weight.T)
+    a.addcmul_(x[:, None], wx)
+    da = wx.expand(n, -1)
     for i in range(0, len(hidden) + 2, 2):
         stacked = a.new_empty(2 * n if tangent else n, a.shape[1])
         h = torch.tanh(a, out=stacked[:n])
-        slope = torch.mul(h, h).neg_().add_(1.0)
         result.hs.append(stacked)
-        result.slopes.append(slope)
         if tangent:
-            torch.mul(slope, da, out=stacked[n:])
+            _tanh_backward(da, h, grad_input=stacked[n:])
             result.das.append(da)
         if i < len(hidden):
             both = stacked @ hidden[i].T
@@ -86,7 +100,8 @@ class _Fused(torch.autograd.Function):
         ctx: Any,
         tangent: bool,
         x: Tensor,
-        z: Tensor,
+        c: Tensor,
+        features: Tensor | None,
         context: Tensor,
         wx: Tensor,
         bias: Tensor,
@@ -95,13 +110,16 @@ class _Fused(torch.autograd.Function):
         *hidden: Tensor,
     ) -> tuple[Tensor, Tensor]:
         ctx.tangent = tangent
-        ctx.save_for_backward(x, z, context, wx, bias, out, *hidden)
+        ctx.save_for_backward(x, c, features, context, wx, bias, out, *hidden)
+        inputs, weights = _split(c, features, context)
         value = torch.empty_like(x)
         slope = torch.empty_like(x) if tangent else x.new_empty(0)
         for i in range(0, len(x), _ROWS):
             rows = slice(i, i + _ROWS)
             n = len(x[rows])
-            block = _forward_block(x[rows], z[rows], (context, wx, bias), list(hidden), tangent)
+            block = _forward_block(
+                x[rows], [t[rows] for t in inputs], (weights, wx, bias), list(hidden), tangent
+            )
             both = block.hs[-1] @ out
             value[rows] = both[:n]
             if tangent:
@@ -111,25 +129,29 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g_value: Tensor, g_slope: Tensor) -> tuple[Tensor | None, ...]:
-        x, z, context, wx, bias, out, *hidden = ctx.saved_tensors
+        x, c, features, context, wx, bias, out, *hidden = ctx.saved_tensors
         tangent = ctx.tangent
-        g_x, g_z = torch.empty_like(x), torch.empty_like(z)
+        inputs, weights = _split(c, features, context)
+        g_x, g_c = torch.empty_like(x), torch.empty_like(c)
         g_context, g_wx, g_bias, g_out, *g_hidden = (
             torch.zeros_like(t) for t in (context, wx, bias, out, *hidden)
         )
+        _, g_weights = _split(c, features, g_context)
         for i in range(0, len(x), _ROWS):
             rows = slice(i, i + _ROWS)
-            xb, zb = x[rows], z[rows]
+            xb = x[rows]
             n = len(xb)
-            hs, slopes, das = _forward_block(xb, zb, (context, wx, bias), hidden, tangent)
+            parts = [t[rows] for t in inputs]
+            hs, das = _forward_block(xb, parts, (weights, wx, bias), hidden, tangent)
             g_both = torch.cat([g_value[rows], g_slope[rows]]) if tangent else g_value[rows]
             g_out.addmv_(hs[-1].T, g_both)
             g = torch.outer(g_both, out)  # gradients of h and, below them, of dh
             for layer in range(len(hs) - 1, -1, -1):
-                g_a = g[:n].mul_(slopes[layer])
+                h, g_a = hs[layer][:n], g[:n]
                 if tangent:
-                    g_da = g[n:].mul_(slopes[layer])
-                    g_a.addcmul_(hs[layer][:n] * das[layer], g_da, value=-2.0)
+                    g_a.addcmul_(h * das[layer], g[n:], value=-2.0)
+                    _tanh_backward(g[n:], h, grad_input=g[n:])  # now the gradient of da
+                _tanh_backward(g_a, h, grad_input=g_a)  # now that of a
                 if layer > 0:
                     w = 2 * (layer - 1)
                     g_hidden[w].addmm_(g.T, hs[layer - 1])
@@ -139,7 +161,16 @@ class _Fused(torch.autograd.Function):
             g_wx.addmv_(g_a.T, xb)
             if tangent:
                 g_wx.add_(g[n:].sum(0))
-            g_context.addmm_(g_a.T, zb)
-            torch.mm(g_a, context, out=g_z[rows])
+            for target, part in zip(g_weights, parts, strict=True):
+                target.addmm_(g_a.T, part)
+            torch.mm(g_a, weights[0], out=g_c[rows])
             torch.mv(g_a, wx, out=g_x[rows])
-        return (None, g_x, g_z, g_context, g_wx, g_bias, g_out, g_value.sum(), *g_hidden)
+        return (None, g_x, g_c, None, g_context, g_wx, g_bias, g_out, g_value.sum(), *g_hidden)
+
+
+def _split(c: Tensor, features: Tensor | None, weight: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the first layer's inputs, and views of its weight (H, P) that belong to each."""
+    if features is None:
+        return [c], [weight]
+    width = c.shape[1]
+    return [c, features], [weight[:, :width], weight[:, width:]]

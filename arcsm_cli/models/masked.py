@@ -76,12 +76,27 @@ class MaskedLinear(nn.Module):
         return y
 
 
-def _block_weight(weight: Tensor, reach: Tensor, block: _Block, dtype: torch.dtype) -> Tensor:
-    """Return the masked weight (rows, block.reach) of one block; only the ragged edge is masked."""
-    w = weight[block.start : block.stop, : block.reach].to(dtype, copy=True)
+def _edge(weight: Tensor, reach: Tensor, block: _Block) -> Tensor:
+    """Return the ragged edge of a block, masked: (rows, block.reach - block.full)."""
     columns = torch.arange(block.full, block.reach, device=reach.device)
-    w[:, block.full :].mul_(columns < reach[block.start : block.stop, None])
-    return w
+    mask = columns < reach[block.start : block.stop, None]
+    return weight[block.start : block.stop, block.full : block.reach] * mask
+
+
+def _products(
+    weight: Tensor, reach: Tensor, block: _Block, dtype: torch.dtype
+) -> list[tuple[slice, Tensor]]:
+    """Return the block's two factors, (columns, weight) each: what all rows use, and the edge.
+
+    The first part is a view where no other dtype is asked for: a copy would cost as much as the
+    product.
+    """
+    rows = slice(block.start, block.stop)
+    full, edge = slice(0, block.full), slice(block.full, block.reach)
+    return [
+        (full, weight[rows, full].to(dtype)),
+        (edge, _edge(weight, reach, block).to(dtype)),
+    ]
 
 
 class _BlockedLinear(torch.autograd.Function):
@@ -96,37 +111,37 @@ class _BlockedLinear(torch.autograd.Function):
     ) -> Tensor:
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-        x_low = x.to(dtype)
+        low = x.to(dtype)
         y = x.new_empty(x.shape[0], weight.shape[0])
-        kept = []
         for block in blocks:
-            w = _block_weight(weight, reach, block, dtype)
-            torch.add(
-                x_low[:, : block.reach] @ w.T,
-                bias[block.start : block.stop],
-                out=y[:, block.start : block.stop],
-            )
-            kept.append(w)
-        # A reduced-precision copy is half the size and already made: keep it for the backward.
-        ctx.save_for_backward(x_low, weight, reach, *(kept if dtype != x.dtype else ()))
+            out = y[:, block.start : block.stop].copy_(bias[block.start : block.stop])
+            for columns, w in _products(weight, reach, block, dtype):
+                if dtype == y.dtype:
+                    out.addmm_(low[:, columns], w.T)
+                else:
+                    out += low[:, columns] @ w.T
+        ctx.save_for_backward(low, weight, reach)
         ctx.blocks, ctx.dtype = blocks, dtype
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x_low, weight, reach, *kept = ctx.saved_tensors
+        low, weight, reach = ctx.saved_tensors
         grad_low = grad.to(ctx.dtype)
         need_x = ctx.needs_input_grad[0]
-        grad_x = torch.zeros(x_low.shape, dtype=grad.dtype, device=grad.device) if need_x else None
-        grad_weight = torch.zeros_like(weight)
-        for i, block in enumerate(ctx.blocks):
+        grad_x = torch.zeros(low.shape, dtype=grad.dtype, device=grad.device)
+        grad_weight = torch.empty_like(weight)
+        for block in ctx.blocks:
             g = grad_low[:, block.start : block.stop]
-            if grad_x is not None:
-                w = kept[i] if kept else _block_weight(weight, reach, block, ctx.dtype)
-                grad_x[:, : block.reach] += g @ w
-            target = grad_weight[block.start : block.stop, : block.reach]
-            target.copy_(g.T @ x_low[:, : block.reach])
-            columns = torch.arange(block.full, block.reach, device=reach.device)
-            target[:, block.full :].mul_(columns < reach[block.start : block.stop, None])
-        return grad_x, grad_weight, grad.sum(0), None, None
+            if need_x:
+                for columns, w in _products(weight, reach, block, ctx.dtype):
+                    grad_x[:, columns] += g @ w
+            rows = grad_weight[block.start : block.stop]
+            rows[:, block.reach :] = 0
+            if ctx.dtype == grad.dtype:
+                torch.mm(g.T, low[:, : block.reach], out=rows[:, : block.reach])
+            else:
+                rows[:, : block.reach] = g.T @ low[:, : block.reach]
+            rows[:, block.full : block.reach] = _edge(grad_weight, reach, block)
+        return (grad_x if need_x else None), grad_weight, grad.sum(0), None, None

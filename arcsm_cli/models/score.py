@@ -92,12 +92,15 @@ class ConditionalScoreNetwork(nn.Module):
         k = torch.arange(1, self.NOISE_FEATURES + 1, device=phase.device, dtype=phase.dtype)
         return torch.cos(phase[..., None] * k)
 
-    def condition(self, c: Tensor, log_sigma: Tensor | None) -> Tensor:
-        """Join contexts (..., C) and the features of log sigma (..., or a scalar) to (..., P)."""
-        if self.log_sigma is None or log_sigma is None:
-            return c
-        features = self.noise_features(log_sigma).expand(*c.shape[:-1], self.NOISE_FEATURES)
-        return torch.cat([c, features.to(c.dtype)], -1)
+    def _fused_inputs(
+        self, x: Tensor, c: Tensor, log_sigma: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None, ScoreParameters]:
+        """Flatten x (...,), contexts (..., C) and level features (..., T) to N rows each."""
+        features = None
+        if self.log_sigma is not None and log_sigma is not None:
+            wide = self.noise_features(log_sigma).to(c.dtype)
+            features = wide.expand(*x.shape, -1).reshape(-1, self.NOISE_FEATURES)
+        return x.reshape(-1), c.reshape(-1, self.width), features, self.parameters_by_role()
 
     def project(self, c: Tensor, log_sigma: Tensor | None) -> Tensor:
         """Return what the first layer makes of the context and the level alone, (..., H).
@@ -131,8 +134,7 @@ class ConditionalScoreNetwork(nn.Module):
         """Return F at x (...,) with contexts (..., C)."""
         if not _runs_fused(x):
             return self.at(x, self.project(c, log_sigma))[0]
-        z = self.condition(c, log_sigma).reshape(-1, self.first.in_features)
-        return fused_value(x.reshape(-1), z, self.parameters_by_role()).view(x.shape)
+        return fused_value(*self._fused_inputs(x, c, log_sigma)).view(x.shape)
 
     def value_and_tangent(
         self, x: Tensor, c: Tensor, log_sigma: Tensor | None
@@ -140,8 +142,7 @@ class ConditionalScoreNetwork(nn.Module):
         """Return (F, dF/dx) at x (...,) with contexts (..., C), in one pass."""
         if not _runs_fused(x):
             return self.at(x, self.project(c, log_sigma), tangent=True)
-        z = self.condition(c, log_sigma).reshape(-1, self.first.in_features)
-        value, slope = fused_value_and_tangent(x.reshape(-1), z, self.parameters_by_role())
+        value, slope = fused_value_and_tangent(*self._fused_inputs(x, c, log_sigma))
         return value.view(x.shape), slope.view(x.shape)
 
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.io.streams import label
 from arcsm_cli.plotting.figure import write_figure
-from arcsm_cli.plotting.points import MATRIX
 
 if TYPE_CHECKING:
-    from arcsm_cli.io.samples import SampleFile
     from arcsm_cli.models.arcsm import ARCSM
     from arcsm_cli.plotting.density import ModelDensity
     from arcsm_cli.plotting.heatmap import Scale
@@ -27,9 +22,9 @@ Writer = Callable[[Path, str], None]  # given a path and a format
 # Given a number of steps, shows how many of them are done: `update` of what it yields tells it.
 Track = Callable[[int], AbstractContextManager[Any]]
 
-IMAGES, POINTS = 64, 10_000  # drawn by default
+# Drawn by default; more points would hide a heat map under them.
+IMAGES, POINTS, POINTS_OVER = 64, 10_000, 2_000
 _LOW, _CURVES, _SQUARE, _TALL = 3.6, 4.2, 5.2, 7.0  # heights in inches
-_BLOCK_VALUES = 1 << 22  # of samples, in memory at a time
 _VERSIONS = {"clean": "clean", "corrupted": "corrupted", "samples": "restored"}  # top to bottom
 
 
@@ -59,7 +54,7 @@ def figure_of_samples(
     """
     from arcsm_cli.io.samples import SampleFile
     from arcsm_cli.plotting.images import write_rows
-    from arcsm_cli.plotting.points import draw_points, windows_of
+    from arcsm_cli.plotting.points import draw_points, read_points, windows_of
 
     if scale is not None and model is None:
         raise UsageError("--scale is of a density: it needs --model")
@@ -83,8 +78,12 @@ def figure_of_samples(
             )
         if columns is not None:
             raise UsageError(f"--columns is for images, {label(path)} holds vectors")
-        points = _first_columns(samples, count or POINTS)
-    density = None if network is None else _density(network, windows_of(points), track)
+        covers = network is not None and shape[0] == 2
+        points = read_points(samples, count or (POINTS_OVER if covers else POINTS))
+    density = None
+    if network is not None:
+        with _naming(str(model)):
+            density = _density(network, windows_of(points), track)
     draw = partial(
         draw_points,
         points=points,
@@ -138,16 +137,13 @@ def figure_of_checkpoint(
         )
     if slices and shape[0] == 1:
         raise UsageError(f"--slices needs a model of two variables, {label(path)} has one")
-    windows = mass_windows(model)
-    draw = partial(
-        draw_density,
-        density=_density(model, windows, track),
-        scale=scale or "density",
-        slices=conditionals(model, slices, windows) if slices else None,
-    )
-    return partial(
-        write_figure, draw, height=_LOW if shape[0] == 1 else _TALL if slices else _SQUARE
-    )
+    with _naming(path):
+        windows = mass_windows(model)
+        surface = _density(model, windows, track)
+        cuts = conditionals(model, slices, windows) if slices else None
+    draw = partial(draw_density, density=surface, scale=scale or "density", slices=cuts)
+    height = _LOW if shape[0] == 1 else _TALL if slices else _SQUARE
+    return partial(write_figure, draw, height=height)
 
 
 def _restored(source: str | Path, device: str) -> ARCSM:
@@ -156,27 +152,31 @@ def _restored(source: str | Path, device: str) -> ARCSM:
     from arcsm_cli.runtime import reuse_memory
 
     reuse_memory()
-    return restore(load_checkpoint(source)).to(device)
+    with _naming(source):
+        return restore(load_checkpoint(source)).to(device)
+
+
+@contextmanager
+def _naming(source: str | Path) -> Iterator[None]:
+    """Let errors about a model name its file."""
+    try:
+        yield
+    except DamagedInputError as error:
+        if str(error).startswith(name := label(source)):
+            raise
+        raise DamagedInputError(f"{name}: {error}") from error
 
 
 def _check_model(model: ARCSM, name: str, shape: tuple[int, ...], file: str) -> None:
     if model.config.shape != shape:
         raise DamagedInputError(
-            f"{name}: is a model of shape {_times(model.config.shape)}, the samples in {file} are "
-            f"{_times(shape)}"
+            f"{name}: is a model of shape {_times(model.config.shape)}, the samples in {file} have "
+            f"the shape {_times(shape)}"
         )
     if len(shape) != 1 or shape[0] > 2:
         raise UsageError(
             f"--model draws densities of one or two variables, {file} holds {_times(shape)}"
         )
-
-
-def _first_columns(samples: SampleFile, count: int) -> NDArray[np.float32]:
-    """The first samples, of each no more than a figure shows."""
-    block = max(1, _BLOCK_VALUES // samples.shape[0])
-    stop = min(count, len(samples))
-    parts = [samples.read(i, min(i + block, stop))[:, :MATRIX] for i in range(0, stop, block)]
-    return np.concatenate(parts)
 
 
 def _density(model: ARCSM, windows: list[Window], track: Track) -> ModelDensity:

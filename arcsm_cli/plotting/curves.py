@@ -16,6 +16,7 @@ from arcsm_cli.plotting.figure import BLUE, VERMILION, add_grid
 
 _LARGEST = 1e30  # no figure of a training is beyond it, and matplotlib's arithmetic holds
 _EARLY = 0.1  # share of a run whose losses may leave the axes
+_MOST_STAGES = 10  # that there is room to name
 _TALL = 15.0  # how many times higher than the rest they must reach to do so
 
 
@@ -68,7 +69,7 @@ def read_history(training: dict[str, Any], config: dict[str, Any], name: str) ->
     objective = settings.get("objective")
     if not isinstance(objective, str) or not objective.isalnum() or len(objective) > 16:
         objective = ""
-    return History(step, columns, objective, _stages(settings, config))
+    return History(step, columns, objective, _stages(settings, config, float(step[-1])))
 
 
 def draw_history(figure: Figure, history: History) -> None:
@@ -78,7 +79,7 @@ def draw_history(figure: Figure, history: History) -> None:
         axes = lowest = figure.add_subplot()
     else:
         axes, lowest = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-        lowest.plot(history.step, rate, color="#555555", **_marks(rate))
+        _plot(lowest, history, "lr", color="#555555")
         lowest.set_ylim(0, max(float(rate.max()), 1e-12) * 1.15)
         lowest.set_ylabel("learning\nrate")
         add_grid(lowest)
@@ -101,17 +102,11 @@ def draw_history(figure: Figure, history: History) -> None:
 
 def _draw_losses(axes: Axes, history: History) -> None:
     loss, valid = history.curves["loss"], history.curves.get("valid_loss")
-    axes.plot(history.step, loss, color=BLUE, label="training", **_marks(loss))
+    _plot(axes, history, "loss", color=BLUE, label="training")
     shown = loss
     if valid is not None:
         shown = np.stack([loss, valid])
-        axes.plot(
-            history.step,
-            valid,
-            color=VERMILION,
-            label="held out, averaged weights",
-            **_marks(valid),
-        )
+        _plot(axes, history, "valid_loss", color=VERMILION, label="held out, averaged weights")
         axes.legend()
     axes.set_ylabel(f"{history.objective.upper()} loss per dimension".lstrip())
     late = shown[..., history.step >= _EARLY * history.step[-1]]
@@ -121,9 +116,14 @@ def _draw_losses(axes: Axes, history: History) -> None:
         axes.set_title(f"(begins above the axes, at {float(shown.max()):.3g})")
 
 
-def _marks(values: NDArray[np.float64]) -> dict[str, Any]:
-    """Short curves show their points; a single one would not be seen at all otherwise."""
-    return {"marker": "o", "markersize": 3} if len(values) <= 10 else {}
+def _plot(axes: Axes, history: History, name: str, **options: Any) -> None:
+    values = history.curves[name]
+    if len(values) <= 10:  # a single point would not be seen otherwise
+        options |= {"marker": "o", "markersize": 3}
+    # Stages do not continue each other.
+    ends = np.searchsorted(history.step, [begin for begin, _ in history.stages[1:]], "right")
+    x, y = (np.insert(column, ends, np.nan) for column in (history.step, values))
+    axes.plot(x, y, **options)
 
 
 def _numbers(values: Any, what: str) -> NDArray[np.float64]:
@@ -135,7 +135,9 @@ def _numbers(values: Any, what: str) -> NDArray[np.float64]:
     return np.array(values, dtype=np.float64)
 
 
-def _stages(settings: dict[str, Any], config: dict[str, Any]) -> list[tuple[int, float]]:
+def _stages(
+    settings: dict[str, Any], config: dict[str, Any], last: float
+) -> list[tuple[int, float]]:
     steps, levels = settings.get("steps"), config.get("levels")
     if config.get("annealing") != "staged" or not isinstance(levels, list):
         return []
@@ -143,4 +145,5 @@ def _stages(settings: dict[str, Any], config: dict[str, Any]) -> list[tuple[int,
         return []
     if not all(isinstance(v, int | float) and math.isfinite(v) for v in levels):
         return []
-    return [(i * steps, float(v)) for i, v in enumerate(levels)]
+    reached = [(i * steps, float(v)) for i, v in enumerate(levels) if i * steps < last]
+    return reached if len(reached) <= _MOST_STAGES else []

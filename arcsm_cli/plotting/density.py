@@ -23,6 +23,7 @@ from arcsm_cli.sampling.run import sample
 _BATCH = 4096
 _CURVE = 512  # points of a curve
 _FEWEST, _MOST = 112, 224  # points along each side of a surface
+_MOST_NATS = 700.0  # whose exponential is finite
 _SCOUTS = 2000  # samples that show where the mass is
 
 
@@ -75,7 +76,7 @@ def density_on(
     sides = [torch.linspace(*ends, count, dtype=torch.float64) for ends in windows]
     grid = torch.cartesian_prod(*sides).view(-1, len(windows))
     log_p = [part.sum(1) for part in _evaluate(model, grid, tick)]
-    values = torch.cat(log_p).view([count] * len(windows)).numpy() - log_scale(model)
+    values = _checked(torch.cat(log_p) - log_scale(model)).reshape([count] * len(windows))
     return ModelDensity(windows, values, density_text(model, perturbed=True))
 
 
@@ -100,8 +101,8 @@ def conditionals(model: ARCSM, values: list[float], windows: list[Window]) -> Sl
     if given == 1:
         pairs = pairs.flip(1)
     log_p = torch.cat([part[:, 1] for part in _evaluate(model, pairs, lambda _: None)])
-    log_p = log_p.view(len(values), _CURVE) - model.data_scale[1].cpu().double().log()
-    return Slices(given, values, points.numpy(), log_p.numpy())
+    scaled = _checked(log_p - model.data_scale[1].cpu().double().log())
+    return Slices(given, values, points.numpy(), scaled.reshape(len(values), _CURVE))
 
 
 def mass_windows(model: ARCSM) -> list[Window]:
@@ -134,7 +135,12 @@ def _evaluate(model: ARCSM, x: Tensor, tick: Callable[[int], None]) -> Iterator[
     for part in torch.split(x, _BATCH):
         rows = model.sort(part.to(model.mean.device, model.mean.dtype))
         log_p = log_likelihood(model, rows).cpu().double()
-        if log_p.isnan().any() or log_p.isposinf().any():
-            raise DamagedInputError("the model's density is not a number everywhere in the figure")
         tick(len(part))
         yield log_p
+
+
+def _checked(log_density: Tensor) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = log_density.numpy()
+    if not (values < _MOST_NATS).all():  # so that NaN is refused as well
+        raise DamagedInputError("the model's density is not a number everywhere in the figure")
+    return values

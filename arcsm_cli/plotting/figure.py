@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -11,11 +13,13 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from arcsm_cli.errors import UsageError
 
 WIDTH = 6.0  # inches
 DPI = 150  # 900 pixels wide; letters stay legible at two thirds of that
+_LARGE = 250_000  # bytes of a PNG, above which its colours are reduced to 256
 # The colours of Okabe and Ito, which people of all kinds of colour vision tell apart.
 BLUE, VERMILION = "#0072B2", "#D55E00"
 PALE_BLUE = "#9DC3E0"
@@ -43,7 +47,9 @@ _STYLE: Any = {
     "axes.formatter.use_mathtext": True,
     "grid.color": GRID,
     "grid.linewidth": 0.8,
-    "legend.frameon": False,
+    "legend.edgecolor": "none",
+    "legend.framealpha": 0.8,
+    "agg.path.chunksize": 10000,  # the longest line may not overflow the renderer
     "lines.linewidth": 1.6,
     "text.color": INK,
     "xtick.color": INK,
@@ -108,12 +114,28 @@ def write_figure(
 
 def save(figure: Figure, path: Path, kind: str) -> None:
     """Write a figure made by `new_figure`, within its context."""
-    # Enough for PNG; the other formats know no such choice.
-    options: dict[str, Any] = {"pil_kwargs": {"optimize": True}} if kind == "png" else {}
-    figure.savefig(path, format=kind, dpi=DPI, metadata=_METADATA[kind], **options)
+    if kind != "png":
+        figure.savefig(path, format=kind, dpi=DPI, metadata=_METADATA[kind])
+        return
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, metadata=_METADATA[kind])
+    with Image.open(buffer) as image:
+        pixels = image.convert("RGB")
+    small = BytesIO()
+    pixels.save(small, format="PNG", optimize=True)
+    if small.tell() > _LARGE:  # smooth colours with dots on them compress badly
+        small = BytesIO()
+        reduced = pixels.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        reduced.save(small, format="PNG", optimize=True)
+    path.write_bytes(small.getvalue())
 
 
 def add_grid(axes: Axes) -> None:
     """Light lines behind the data, and ticks without marks."""
     axes.grid(True)
     axes.tick_params(length=0)
+
+
+def title(axes: Axes, text: str) -> None:
+    """A title as wide as the figure allows, on as many lines as it takes."""
+    axes.set_title(textwrap.fill(text, 62))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _SMALLEST = 480  # pixels: small images are enlarged, by whole factors, to be seen
-_BORDER = 128  # grey between images, since they may be black or white at their edges
+_BORDER = 160  # grey between images, since they may be black or white at their edges
 _MOST_COLUMNS = 16  # of rows that belong together
 
 
@@ -27,9 +27,9 @@ def write_grid(
         columns: images a row; by default the grid is about square.
     """
     pixels = _pixels(np.asarray(images))
-    columns = columns or math.ceil(math.sqrt(len(pixels)))
-    grid = _tiled(pixels, columns)
-    grid = _enlarged(grid, _factor(*grid.shape[:2]))
+    columns = min(len(pixels), columns or math.ceil(math.sqrt(len(pixels))))
+    factor = _factor(pixels, columns, math.ceil(len(pixels) / columns))
+    grid = _tiled(pixels, columns, factor)
     Image.fromarray(grid).save(path, format="PNG", optimize=True)
 
 
@@ -49,17 +49,16 @@ def write_rows(
         return
     versions = [_pixels(values) for values in images.values()]
     count = len(versions[0])
-    square = math.ceil(math.sqrt(count))
-    columns = columns or (square if len(images) == 1 else min(count, _MOST_COLUMNS))
-    if len(images) == 1:
-        strips = [_tiled(versions[0], columns)]
+    if len(versions) == 1:
+        columns = min(count, columns or math.ceil(math.sqrt(count)))
+        blocks = versions
     else:
-        strips = [
-            _tiled(
-                np.concatenate([_padded(v[i : i + columns], columns) for v in versions]), columns
-            )
-            for i in range(0, count, columns)
+        columns = min(count, columns or _MOST_COLUMNS)
+        blocks = [
+            np.concatenate([v[i : i + columns] for v in versions]) for i in range(0, count, columns)
         ]
+    factor = _factor(versions[0], columns, len(versions) * math.ceil(count / columns))
+    strips = [_tiled(b, min(columns, len(b) // len(versions)), factor) for b in blocks]
     _write_strips(strips, list(images) if len(images) > 1 else [], path, kind)
 
 
@@ -67,8 +66,6 @@ def _write_strips(strips: list[NDArray[np.uint8]], names: list[str], path: Path,
     """Write blocks of rows under each other, pixel by pixel, the rows' names on the left."""
     from arcsm_cli.plotting.figure import DPI, new_figure, save
 
-    factor = _factor(strips[0].shape[1], sum(len(s) for s in strips))
-    strips = [_enlarged(strip, factor) for strip in strips]
     gap = DPI // 10
     left = DPI * 4 // 5 if names else 0
     width = left + strips[0].shape[1]
@@ -99,27 +96,24 @@ def _pixels(images: NDArray[Any]) -> NDArray[np.uint8]:
     return values[:, :3].transpose(0, 2, 3, 1) if values.shape[1] >= 3 else values[:, 0]
 
 
-def _padded(pixels: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
-    missing = [(0, count - len(pixels)), *[(0, 0)] * (pixels.ndim - 1)]
-    return np.pad(pixels, missing, constant_values=_BORDER)
-
-
-def _tiled(pixels: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
-    """Images side by side, row by row, a line of one pixel around each."""
+def _tiled(pixels: NDArray[np.uint8], columns: int, factor: int) -> NDArray[np.uint8]:
+    """Images side by side, row by row, enlarged, with a thin line around each."""
+    pixels = pixels.repeat(factor, axis=1).repeat(factor, axis=2)
     _, height, width, *colour = pixels.shape
     rows = math.ceil(len(pixels) / columns)
-    cells = _padded(pixels, rows * columns).reshape(rows, columns, height, width, *colour)
-    grid = np.full((rows * (height + 1) + 1, columns * (width + 1) + 1, *colour), _BORDER, np.uint8)
-    for i in range(rows):
-        for j in range(columns):
-            y, x = i * (height + 1) + 1, j * (width + 1) + 1
-            grid[y : y + height, x : x + width] = cells[i, j]
+    line = max(2, 2 * factor // 3)
+    grid = np.full(
+        (rows * (height + line) + line, columns * (width + line) + line, *colour),
+        _BORDER,
+        np.uint8,
+    )
+    for i, image in enumerate(pixels):
+        y, x = line + i // columns * (height + line), line + i % columns * (width + line)
+        grid[y : y + height, x : x + width] = image
     return grid
 
 
-def _enlarged(grid: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
-    return grid.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
-def _factor(*sides: int) -> int:
-    return max(1, math.ceil(_SMALLEST / min(sides)))
+def _factor(pixels: NDArray[np.uint8], columns: int, rows: int) -> int:
+    """How many times each pixel is repeated for the smaller side to be large enough."""
+    side = int(min(pixels.shape[2] * columns, pixels.shape[1] * rows))
+    return max(1, math.ceil(_SMALLEST / side))

@@ -51,7 +51,7 @@ def sample(
     dimensions = model.config.dimensions
     conditionals = ConditionalModel(model)
     states = model.incremental(batch)
-    x = torch.empty(batch, dimensions, device=model.mean.device)
+    x = model.mean.new_empty(batch, dimensions)
     ahead = max(1, _NOISE_NUMBERS // (batch * sampler.draws))
     for d in range(dimensions):
         if d % ahead == 0:

@@ -124,7 +124,7 @@ def train(state: TrainState, data: Dataset, valid: Dataset, observer: Observer) 
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
         value = float(loss.detach())
         if not np.isfinite(value) or not bool(norm.isfinite()):
-            raise _diverged(state, saved)
+            raise _diverged(state.step + 1, saved)
         state.optimizer.step()
         state.update_average(stage_step, names)
         state.step += 1
@@ -135,11 +135,13 @@ def train(state: TrainState, data: Dataset, valid: Dataset, observer: Observer) 
         last = state.step == total
         if last or state.step % settings.validate_every == 0:
             _record(state, valid, lr)
+            if not np.isfinite(state.history["valid_loss"][-1]):
+                raise _diverged(state.step, saved)
             observer.recorded(state)
         stopping = observer.stop_requested()
         if last or stopping or state.step % settings.checkpoint_every == 0:
             if not state.is_finite():
-                raise _diverged(state, saved)
+                raise _diverged(state.step, saved)
             observer.checkpoint(state)
             saved = state.step
         if stopping and not last:
@@ -192,9 +194,8 @@ def validation_loss(state: TrainState, valid: Dataset, stage: int = 0) -> float:
     return total / count / model.config.dimensions
 
 
-def _diverged(state: TrainState, saved: int) -> DivergedError:
+def _diverged(step: int, saved: int) -> DivergedError:
     kept = f"the checkpoint of step {saved} is kept" if saved else "no checkpoint was written yet"
     return DivergedError(
-        f"training diverged at step {state.step + 1} (the loss is not finite); {kept}; "
-        "lower --lr or --clip"
+        f"training diverged at step {step} (the loss is not finite); {kept}; lower --lr or --clip"
     )

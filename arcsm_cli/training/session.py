@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from arcsm_cli.data.dataset import Dataset
-from arcsm_cli.errors import UsageError
+from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError
 from arcsm_cli.io.atomic import atomic_output
-from arcsm_cli.io.checkpoint import load_resume, save_checkpoint, save_resume
+from arcsm_cli.io.checkpoint import load_checkpoint, load_resume, save_checkpoint, save_resume
+from arcsm_cli.io.streams import label, show
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.training.loop import generator_for, train
 from arcsm_cli.training.settings import TrainSettings
 from arcsm_cli.training.state import TrainState
-from arcsm_cli.training.tensorboard import TensorBoard
+
+if TYPE_CHECKING:
+    from arcsm_cli.training.tensorboard import TensorBoard
 
 _INITIAL_WEIGHTS = 3  # a purpose of random numbers, after those of the loop
+
+
+def is_stream(output: str) -> bool:
+    """Return whether a checkpoint goes to standard output, a pipe or a device.
+
+    It can be written only once then, and nothing can lie beside it.
+    """
+    if output == "-":
+        return True
+    return os.path.exists(output) and not (os.path.isfile(output) or os.path.isdir(output))
 
 
 def resume_path(output: str) -> Path:
@@ -42,7 +56,7 @@ class Session:
     """Where a run's results go, and what it tells whom; an observer of the training loop.
 
     Attributes:
-        output: the checkpoint's path, or ``-``: then only the final checkpoint is written.
+        output: the checkpoint's path; only the final checkpoint is written to a stream.
         digest: SHA-256 of the training data.
         provenance: the chain for the files, this command's entry last.
         stop: polled after every step.
@@ -61,10 +75,20 @@ class Session:
     def run(self, state: TrainState, data: Dataset, valid: Dataset, *, force: bool) -> bool:
         """Train to the end; True if complete, False if stopped early with everything saved."""
         self._force = force
+        self._stream = is_stream(self.output)
+        first = state.step
         complete = train(state, data, valid, self)
-        if self.output == "-" and complete:
-            self._write(state, "-")
+        # A run that was killed between its last two files has nothing left to train, but to write.
+        idle = complete and state.step == first and not self._stream
+        if (complete and self._stream) or (idle and not self._is_written(state)):
+            self._write(state)
         return complete
+
+    def _is_written(self, state: TrainState) -> bool:
+        try:
+            return load_checkpoint(self.output).training.get("step") == state.step
+        except (MissingInputError, DamagedInputError):
+            return False
 
     def stepped(self, state: TrainState, loss: float) -> None:
         """Report a step."""
@@ -82,16 +106,16 @@ class Session:
 
     def checkpoint(self, state: TrainState) -> None:
         """Write both files; the resume file first, since it alone is enough to go on."""
-        if self.output == "-":
+        if self._stream:
             return
         tensors, values = state.resume_file(self.provenance, self.digest)
         with atomic_output(str(resume_path(self.output)), force=True) as path:
             save_resume(path, tensors, values)
-        self._write(state, self.output)
+        self._write(state)
 
-    def _write(self, state: TrainState, target: str) -> None:
+    def _write(self, state: TrainState) -> None:
         # The first write honours --force; later ones replace this run's own file.
-        with atomic_output(target, force=self._force) as path:
+        with atomic_output(self.output, force=self._force) as path:
             save_checkpoint(path, state.checkpoint(self.provenance, self.digest))
         self._force = True
 
@@ -107,12 +131,63 @@ def resumed_state(
     """
     path = resume_path(output)
     tensors, values = load_resume(path)
-    if values.get("data_digest") != digest:
-        raise UsageError(f"{path}: the run to resume was trained on other data")
-    state = TrainState.from_resume(tensors, values, settings, device)
-    if state.model.config != config:
-        theirs, ours = state.model.config.to_dict(), config.to_dict()
-        key = next(k for k in ours if ours[k] != theirs[k])
-        raise UsageError(f"{path}: the run to resume has {key} {theirs[key]}, not {ours[key]}")
+    trained_on = values.get("data_digest")
+    if not isinstance(trained_on, str):
+        raise DamagedInputError(f"{label(path)}: does not say what data it is of")
+    if trained_on != digest:
+        raise UsageError(f"{label(path)}: the run to resume was trained on other data")
+    # Compared before anything is built: a damaged file must not decide how large the model is.
+    _check_config(values.get("config"), config.to_dict(), label(path))
+    try:
+        state = TrainState.from_resume(tensors, values, settings, device)
+    except DamagedInputError as error:
+        raise DamagedInputError(f"{label(path)}: {error}") from error
+    earlier = values["settings"]["steps"]
+    if len(state.model.stages) > 1 and settings.steps != earlier:
+        # Which stage a step belongs to would change.
+        raise UsageError(
+            f"--steps is {settings.steps} a stage, but the run to resume has {earlier}; only runs "
+            "of one stage can be made longer"
+        )
     chain = values.get("provenance")
     return state, chain if isinstance(chain, list) else []
+
+
+_OPTIONS = {
+    key: f"--{key.replace('_', '-')}"
+    for key in (
+        *("annealing", "context", "context_width", "hidden", "residual"),
+        *("order", "order_seed", "score_hidden"),
+    )
+}
+
+
+def _check_config(theirs: Any, ours: dict[str, Any], name: str) -> None:
+    """Refuse to continue a run of another model; the message names the option that differs."""
+    if not isinstance(theirs, dict) or theirs.keys() != ours.keys():
+        raise DamagedInputError(f"{name}: its config is not that of a model")
+    # The levels come last: what else differs may have decided them.
+    order = (*_OPTIONS, *(k for k in ours if k != "levels"), "levels")
+    key = next((k for k in order if ours[k] != theirs[k]), None)
+    if key is None:
+        return
+    option, now, then = _OPTIONS.get(key), ours[key], theirs[key]
+    if option is None and key == "levels" and isinstance(then, list) and then:
+        if len(now) != len(then):
+            option, now, then = "--levels", len(now), len(then)
+        elif now[-1] != then[-1]:
+            option, now, then = "--sigma-min", now[-1], then[-1]
+        else:
+            option, now, then = "--sigma-max", now[0], then[0]
+    if option is None:
+        raise UsageError(
+            f"{name}: the run to resume has {key} {show(then)}, not {show(now)}; give the same "
+            "DATA, --limit and --standardize"
+        )
+    raise UsageError(f"{option} is {_shown(now)}, but the run to resume has {_shown(then)}")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        value = ",".join(map(str, value))
+    return value if isinstance(value, str) and len(value) <= 60 else show(value)

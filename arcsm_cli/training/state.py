@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.io.checkpoint import Checkpoint
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.config import ModelConfig
+from arcsm_cli.models.restore import parameter_count
 from arcsm_cli.training.settings import TrainSettings
 
 _ADAM = ("step", "exp_avg", "exp_avg_sq")
@@ -108,38 +110,75 @@ class TrainState:
         """Rebuild a state from a resume file's content.
 
         Raises:
-            DamagedInputError: if tensors or entries are missing or have the wrong shape.
+            DamagedInputError: if tensors or entries are missing, unknown, or of the wrong shape or
+                type; nothing is allocated before there are as many weights as the config needs.
             UsageError: if the settings differ from those of the interrupted run.
         """
         try:
             settings.check_continues(TrainSettings.from_dict(state["settings"]))
-            model = ARCSM(ModelConfig.from_dict(state["config"])).to(device)
-            result = cls(model, settings)
-            own: list[Mapping[str, Tensor]] = [dict(model.named_parameters()), result.average]
-            for prefix, targets in zip(("weights", "average"), own, strict=True):
-                for name, target in targets.items():
-                    _copy(tensors, f"{prefix}.{name}", target)
-            packed = result.optimizer.state_dict()
-            for index, weight in enumerate(model.parameters()):
-                if f"adam.{index}.step" in tensors:
-                    moments = {k: tensors[f"adam.{index}.{k}"].clone() for k in _ADAM}
-                    if moments["exp_avg"].shape != weight.shape:
-                        raise DamagedInputError(f"the resume file's adam.{index} has a wrong shape")
-                    packed["state"][index] = moments
-            result.optimizer.load_state_dict(packed)
-            result.step = int(state["step"])
-            result.history = {k: [float(v) for v in state["history"][k]] for k in result.history}
-            result.pending = [float(v) for v in state["pending"]]
+            config = ModelConfig.from_dict(state["config"])
+            held = sum(t.numel() for k, t in tensors.items() if k.startswith("weights."))
+            if held != parameter_count(config):
+                raise DamagedInputError(
+                    f"the resume file holds {held} weights, but its config needs "
+                    f"{parameter_count(config)}"
+                )
+            result = cls(ARCSM(config).to(device), settings)
+            result._fill(dict(tensors))
+            result._place(state)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DamagedInputError(
                 f"the resume file is damaged or lacks an entry: {error}"
             ) from None
         return result
 
+    def _fill(self, tensors: dict[str, Tensor]) -> None:
+        """Move the tensors of a resume file into weights, average and optimizer."""
+        own: list[Mapping[str, Tensor]] = [dict(self.model.named_parameters()), self.average]
+        for prefix, targets in zip(("weights", "average"), own, strict=True):
+            for name, target in targets.items():
+                with torch.no_grad():
+                    target.copy_(_take(tensors, f"{prefix}.{name}", target.shape))
+        packed = self.optimizer.state_dict()
+        for index, weight in enumerate(self.model.parameters()):
+            if f"adam.{index}.step" not in tensors:
+                continue
+            # The fused kernel trusts these shapes: a wrong one would overwrite foreign memory.
+            shapes = (torch.Size(), weight.shape, weight.shape)
+            moments = {
+                key: _take(tensors, f"adam.{index}.{key}", shape)
+                for key, shape in zip(_ADAM, shapes, strict=True)
+            }
+            if moments["step"] < 1 or moments["exp_avg_sq"].min() < 0:
+                raise DamagedInputError(f"the resume file's adam.{index} holds negative numbers")
+            packed["state"][index] = moments
+        if tensors:
+            raise DamagedInputError(f"the resume file holds an unknown tensor {min(tensors)!r}")
+        self.optimizer.load_state_dict(packed)
 
-@torch.no_grad()
-def _copy(tensors: dict[str, Tensor], name: str, target: Tensor) -> None:
-    source = tensors.get(name)
-    if source is None or source.shape != target.shape:
-        raise DamagedInputError(f"the resume file lacks {name}, or it has a wrong shape")
-    target.copy_(source)
+    def _place(self, state: dict[str, Any]) -> None:
+        """Take position and curves from a resume file's entries."""
+        self.step = state["step"]
+        if type(self.step) is not int or self.step < 0:
+            raise DamagedInputError("the resume file's step is not a whole number from 0 on")
+        self.pending = _numbers(state["pending"])
+        self.history = {key: _numbers(state["history"][key]) for key in self.history}
+        if len(self.pending) != 2 or len({len(curve) for curve in self.history.values()}) != 1:
+            raise DamagedInputError("the resume file's curves are damaged")
+
+
+def _take(tensors: dict[str, Tensor], name: str, shape: torch.Size) -> Tensor:
+    """Remove a tensor from a resume file's and return a copy, checked."""
+    tensor = tensors.pop(name, None)
+    if tensor is None or tensor.dtype != torch.float32 or tensor.shape != shape:
+        raise DamagedInputError(f"the resume file lacks {name}, or it has a wrong shape or type")
+    return tensor.clone()
+
+
+def _numbers(values: Any) -> list[float]:
+    most = sys.float_info.max
+    if not isinstance(values, list) or not all(
+        type(v) in (int, float) and abs(v) <= most for v in values
+    ):
+        raise DamagedInputError("the resume file's curves are damaged")
+    return [float(v) for v in values]

@@ -57,7 +57,9 @@ def within(budget: float, run: Callable[[int], object]) -> object:
     return run(max(PROBE, int(budget / per_step) - PROBE))
 
 
-def arcsm(data: Dataset, x: Tensor, objective: str, budget: float, hidden: str) -> tuple[Tensor, int, int]:
+def arcsm(
+    data: Dataset, x: Tensor, objective: str, budget: float, hidden: str
+) -> tuple[Tensor, int, int]:
     """Return held-out nats per point, weights and steps of an AR-CSM."""
     layers = tuple(map(int, hidden.split(",")))
     config = model_config(data, Choices(sigma_min=SIGMA, score_hidden=layers))

