@@ -49,7 +49,8 @@ def evaluate(
         seed: of the perturbation; example i's noise depends on the seed and i alone.
 
     Raises:
-        DamagedInputError: if the examples are of another shape.
+        DamagedInputError: if the examples are of another shape, or the weights so large that the
+            scores overflow.
     """
     check_shape(model, data)
     start = 0
@@ -67,6 +68,8 @@ def evaluate(
                 c = model.contexts(rows)
                 s, ds = model.score_and_derivative(rows, c, rows.new_tensor(model.sigma_min))
             figures["csm"] = (0.5 * s.square() + ds).sum(1)
+        if not all(bool(v.isfinite().all()) for v in figures.values()):
+            raise DamagedInputError("the model's scores are not numbers on these data")
         yield Evaluated(model.unsort(rows).cpu(), {k: v.cpu() for k, v in figures.items()})
         start += len(x)
 

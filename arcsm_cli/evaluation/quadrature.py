@@ -60,7 +60,8 @@ def log_density(score: LevelScore, x: Tensor, *, points: int = 256) -> Tensor:
     """
     d = grid_density(score, points=points)
     low, step = d.points[:, 0], (d.points[:, -1] - d.points[:, 0]) / (points - 1)
-    nearest = ((x - low) / step).round().clamp(0, points - 1).long()[:, None]
+    place = ((x - low) / step).round().nan_to_num(0.0)  # a score that overflows ends as NaN
+    nearest = place.clamp(0, points - 1).long()[:, None]
     x0, s0, log_p0 = (t.gather(1, nearest)[:, 0] for t in (d.points, d.score, d.log_density))
     # Outside the window one trapezoid would span the whole way: walk it in a few steps.
     walk = torch.linspace(0.0, 1.0, 9, device=x.device, dtype=x.dtype)

@@ -40,6 +40,7 @@ def report() -> None:
     # [-1, 1] has twice the scale of [0, 1]; samples carry the last level's noise too.
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
     y = clean + 0.5 * model.sigma_min * noise
+    print("#   digits, samples against held-out data, mean and deviation over seeds:")
     for name, steps in (("langevin", 20), ("ode", 6), ("ode", 16)):
         sampler = choose_sampler(model, name, steps=steps)
         distances = torch.tensor(
@@ -48,10 +49,9 @@ def report() -> None:
                 for seed in range(SEEDS)
             ]
         )
+        mean, spread = float(distances.mean()), float(distances.std())
         print(
-            f"#   digits, energy distance to held-out data: {name} with {steps} steps "
-            f"{float(distances.mean()):.4f} (standard deviation over seeds {float(distances.std()):.4f})",
-            flush=True,
+            f"#   {name} with {steps} steps: energy distance {mean:.4f} +- {spread:.4f}", flush=True
         )
 
 
