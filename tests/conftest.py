@@ -166,6 +166,11 @@ class ExactScore:
             (ds,) = torch.autograd.grad(s.sum(), leaf)
         return s.detach(), ds
 
+    def walk(self, x: Tensor, scale: float, noise: Tensor) -> Tensor:
+        for push in noise:
+            x = x + scale * self(x) + push
+        return x
+
 
 class ExactRows:
     """What `arcsm_cli.models.conditional.Conditionals` offers: n times one mixture, at any sigma.

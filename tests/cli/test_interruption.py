@@ -17,7 +17,7 @@ Start = Callable[..., "Running"]
 
 COMMON = (
     *("train", "gaussian:2", "--limit", "400", "--hidden", "16,16", "--batch-size", "32"),
-    *("-o", "m.safetensors"),
+    *("-q", "-o", "m.safetensors"),
 )
 RUNS = {
     # The first save, which the tests wait for, lies well before the end: within the second stage
@@ -124,7 +124,7 @@ def test_a_run_that_was_killed_goes_on_from_its_last_save(
 
 
 def test_training_into_a_pipe_has_nothing_to_save(begin: Start, work: Path) -> None:
-    options = ("--hidden", "16,16", "--steps", "100000", "--log-dir", "runs")
+    options = ("--hidden", "16,16", "--steps", "100000", "--log-dir", "runs", "-q")
     running = begin("train", "gaussian:2", *options, "-o", "-")
     # TensorBoard's file is made where the steps begin.
     running.catch(lambda: bool(list(work.glob("runs/events.*"))))
@@ -139,7 +139,7 @@ def test_training_into_a_pipe_has_nothing_to_save(begin: Start, work: Path) -> N
 def test_a_signal_while_sampling_leaves_nothing(
     signum: signal.Signals, output: str, begin: Start, work: Path, digits_model: Path
 ) -> None:
-    running = begin("sample", digits_model, "-n", "1000000", "-o", output)
+    running = begin("sample", digits_model, "-n", "1000000", "-q", "-o", output)
     running.catch(lambda: bool(left(work)))
     done = running.end(signum)
     message = f"arcsm sample: interrupted by {signum.name}\n"
@@ -150,7 +150,7 @@ def test_a_signal_while_sampling_leaves_nothing(
 def test_a_signal_while_evaluating_prints_no_figures_and_leaves_nothing(
     begin: Start, work: Path, digits_model: Path
 ) -> None:
-    running = begin("eval", digits_model, "digits", "--batch-size", "1", "-o", "scored.h5")
+    running = begin("eval", digits_model, "digits", "--batch-size", "1", "-q", "-o", "scored.h5")
     running.catch(lambda: bool(left(work)))
     done = running.end(signal.SIGINT)
     assert (done.code, done.out, done.err) == (130, b"", "arcsm eval: interrupted by SIGINT\n")

@@ -99,7 +99,7 @@ def test_a_reader_that_has_enough_ends_the_writer_quietly(
 ) -> None:
     (tmp_path / "spool").mkdir()
     done = shell(
-        f"export TMPDIR=spool; arcsm sample {vector_model} -n 40000 -o - | head -c 10 | wc -c; "
+        f"export TMPDIR=spool; arcsm sample {vector_model} -q -n 9000 -o - | head -c 10 | wc -c; "
         "echo ${PIPESTATUS[@]}"
     )
     assert (done.stdout.split(), done.stderr) == (["10", "0", "0", "0"], "")

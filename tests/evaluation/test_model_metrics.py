@@ -127,6 +127,17 @@ def test_images_are_no_vectors(random_model: Make) -> None:
         next(evaluate(random_model(shape=(4,)), images(), metrics=["nll"]))
 
 
+@pytest.mark.parametrize("metric", ["nll", "csm"])
+def test_weights_that_overflow_are_refused_and_give_no_figures(
+    random_model: Make, metric: str
+) -> None:
+    model = random_model()
+    with torch.no_grad():
+        model.networks[0].score.out.weight.fill_(3e38)
+    with pytest.raises(DamagedInputError, match="not numbers"):
+        gathered(model, vectors(), metrics=[metric])
+
+
 def test_bits_of_a_vector_are_nats_over_dimensions(random_model: Make) -> None:
     assert bits_per_dimension(random_model(), 3 * math.log(2)) == pytest.approx(1.0)
 

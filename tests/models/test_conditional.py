@@ -119,6 +119,22 @@ def test_scores_point_back_beyond_their_reach(
 
 
 @torch.no_grad()
+def test_a_walk_may_give_all_rows_the_same_push(random_model: Make, x: Tensor) -> None:
+    score = by_dimension(random_model(**SCALES), x)[1].at(0.1)
+    pushes = torch.tensor([[0.1], [-0.3]], dtype=torch.float64)
+    each = score.walk(x[:, 1], 1e-3, pushes.expand(2, 6).clone())
+    assert torch.allclose(score.walk(x[:, 1], 1e-3, pushes), each, rtol=1e-12, atol=1e-12)
+
+
+@torch.no_grad()
+def test_a_walk_leaves_its_start_alone(random_model: Make, x: Tensor) -> None:
+    score = by_dimension(random_model(**SCALES), x)[1].at(0.1)
+    start = x[:, 1].clone()
+    score.walk(start, 1e-3, torch.zeros(1, 1).double())
+    assert torch.equal(start, x[:, 1])
+
+
+@torch.no_grad()
 def test_spread_is_that_of_the_rows_dimensions(random_model: Make, x: Tensor) -> None:
     model = random_model(**SCALES)
     spreads = [rows.spread for rows in by_dimension(model, x)]

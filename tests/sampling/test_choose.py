@@ -69,6 +69,16 @@ def test_options_reach_their_sampler(random_model: Make) -> None:
     assert choose_sampler(model, "langevin", steps=7, step_size=0.5) == Langevin((3.0, 0.1), 7, 0.5)
 
 
+@pytest.mark.parametrize(
+    ("dimensions", "sd", "exact"), [(2, 1.0, True), (300, 1.0, False), (300, 2.0, True)]
+)
+def test_ode_starts_approximately_only_if_many_dimensions_drown_in_noise(
+    random_model: Make, dimensions: int, sd: float, exact: bool
+) -> None:
+    model = random_model(shape=(dimensions,), hidden=(2,), sd=(sd,))
+    assert choose_sampler(model, "ode").exact_start is exact
+
+
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_no_sampler_name_is_left_without_a_sampler(random_model: Make, name: str) -> None:
     assert choose_sampler(random_model(), name).draws >= 1
