@@ -197,5 +197,5 @@ def validation_loss(state: TrainState, valid: Dataset, stage: int = 0) -> float:
 def _diverged(step: int, saved: int) -> DivergedError:
     kept = f"the checkpoint of step {saved} is kept" if saved else "no checkpoint was written yet"
     return DivergedError(
-        f"training diverged at step {step} (the loss is not finite); {kept}; lower --lr or --clip"
+        f"training diverged at step {step} (the loss is not finite); {kept}; lower --lr"
     )

@@ -34,6 +34,7 @@ _MODULES = (
     "arcsm_cli.commands.eval",
     "arcsm_cli.commands.info",
     "arcsm_cli.commands.merge",
+    "arcsm_cli.commands.plot",
     "arcsm_cli.commands.sample",
     "arcsm_cli.commands.train",
     "arcsm_cli.data.embedded",
