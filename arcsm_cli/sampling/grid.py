@@ -56,9 +56,12 @@ def invert_cdf(density: GridDensity, z: Tensor) -> Tensor:
     p = density.log_density.exp()
     p0, p1 = p.gather(1, i), p.gather(1, i + 1)
     h = density.points.gather(1, i + 1) - x0
+    tiny = torch.finfo(p.dtype).tiny
+    # The share of the cell's mass below the quantile, as an area under the linear density.
+    share = ((u - c0) / (density.cdf.gather(1, i + 1) - c0).clamp(min=tiny)).clamp(0, 1)
+    rest = 0.5 * (p0 + p1) * share
     # Solve (p1 - p0) t^2 / 2 + p0 t = rest for t in [0, 1], in the form that never cancels.
-    rest = ((u - c0) / h).clamp(min=0)
     root = (p0.square() + 2 * (p1 - p0) * rest).clamp(min=0).sqrt()
-    t = (2 * rest / (p0 + root).clamp(min=torch.finfo(p.dtype).tiny)).clamp(0, 1)
+    t = (2 * rest / (p0 + root).clamp(min=tiny)).clamp(0, 1)
     x: Tensor = (x0 + t * h)[:, 0]
     return x
