@@ -63,7 +63,7 @@ def run(
             "--steps",
             metavar="N",
             min=1,
-            show_default="ode: 16, or 6 beyond 256 dimensions; langevin: 20",
+            show_default="ode: 16, or 5 beyond 256 dimensions; langevin: 20",
             help="Heun steps, or Langevin steps a level.",
         ),
     ] = None,

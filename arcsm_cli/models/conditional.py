@@ -175,7 +175,8 @@ class LevelScore:
         for push in pushes:
             h = torch.addcmul(self.base, x[:, None], self.first_x).tanh_()
             for weight, bias in hidden:
-                h = torch.addmm(bias, h, weight).tanh_()
+                # Not addmm, which would first copy the bias to every row.
+                h = torch.mm(h, weight).add_(bias).tanh_()
             x = torch.addmv(push, h, out).add_(x, alpha=keep)
         return x
 

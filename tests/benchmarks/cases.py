@@ -136,14 +136,14 @@ def contexts_incremental() -> float:
 
 
 def langevin_full(batch: int = 256, dimensions: int = 28) -> float:
-    """Langevin sampling with a full pass a dimension; the first dimensions stand for all."""
+    """Langevin sampling with a full, plain pass a dimension; the first ones stand for all."""
     net = model()
     levels = torch.tensor(net.levels)
     x = torch.zeros(batch, SIDE * SIDE)
     with torch.no_grad():
         start = time.perf_counter()
         for d in range(dimensions):
-            c = net.contexts(x)[:, d : d + 1]
+            c = plain_contexts(net.stage().context, x)[:, d : d + 1]
             value = torch.randn(batch, 1) * 3
             for sigma in levels:
                 step = 0.2 * sigma**2

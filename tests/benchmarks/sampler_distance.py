@@ -41,7 +41,7 @@ def report() -> None:
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
     y = clean + 0.5 * model.sigma_min * noise
     print("#   digits, samples against held-out data, mean and deviation over seeds:")
-    for name, steps in (("langevin", 20), ("ode", 6), ("ode", 16)):
+    for name, steps in (("langevin", 20), ("ode", 5), ("ode", 16)):
         sampler = choose_sampler(model, name, steps=steps)
         distances = torch.tensor(
             [
