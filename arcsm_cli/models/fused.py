@@ -2,8 +2,8 @@
 
 With N = batch x dimensions rows (100,352 for 128 MNIST digits) the activations of a 64-unit layer
 fill 26 MB: plain autograd streams dozens of such tensors through main memory and keeps most of
-them. Here a block of rows goes through all layers while it is in cache. Only the inputs are kept;
-the backward pass computes a block's activations again, which costs less than fetching them.
+them. Here a block of rows goes through all layers while it is in cache, and of each layer only h
+and dh are kept. Beyond `_KEPT` bytes nothing is: the backward pass then computes a block again.
 
 Notation, per layer: a = pre-activation, h = tanh(a), da and dh their derivatives in x. With
 g(.) the gradient of the loss:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
 _ROWS = 4096  # rows a block and thread: 1 MB an activation of 64 float32 units
+_KEPT = 1 << 28  # bytes of activations that may be kept for the backward pass
 
 
 def fused_value_and_tangent(
@@ -41,9 +42,12 @@ def fused_value_and_tangent(
 
 def fused_value(x: Tensor, c: Tensor, features: Tensor | None, p: ScoreParameters) -> Tensor:
     """Return F alone, (N,), at half the cost; arguments as in `fused_value_and_tangent`."""
-    return _apply(False, x, c, features, p)[0]
+    value: Tensor = _apply(False, x, c, features, p)[0]
+    return value
 
 
+# A compiler would unroll the blocks and lose what they are for.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _apply(
     tangent: bool, x: Tensor, c: Tensor, features: Tensor | None, p: ScoreParameters
 ) -> tuple[Tensor, Tensor]:
@@ -114,13 +118,19 @@ class _Fused(torch.autograd.Function):
         inputs, weights = _split(c, features, context)
         value = torch.empty_like(x)
         slope = torch.empty_like(x) if tangent else x.new_empty(0)
-        size = _ROWS * torch.get_num_threads()
+        widths = [len(wx), *(len(b) for b in hidden[1::2])]
+        copies = 3 if tangent else 1  # h, dh and da
+        keep = copies * len(x) * sum(widths) * x.element_size() <= _KEPT
+        ctx.blocks = []
+        ctx.size = size = _ROWS * torch.get_num_threads()
         for i in range(0, len(x), size):
             rows = slice(i, i + size)
             n = len(x[rows])
             block = _forward_block(
                 x[rows], [t[rows] for t in inputs], (weights, wx, bias), list(hidden), tangent
             )
+            if keep:
+                ctx.blocks.append(block)
             both = block.hs[-1] @ out
             value[rows] = both[:n]
             if tangent:
@@ -138,13 +148,16 @@ class _Fused(torch.autograd.Function):
             torch.zeros_like(t) for t in (context, wx, bias, out, *hidden)
         )
         _, g_weights = _split(c, features, g_context)
-        size = _ROWS * torch.get_num_threads()
+        size = ctx.size
         for i in range(0, len(x), size):
             rows = slice(i, i + size)
             xb = x[rows]
             n = len(xb)
             parts = [t[rows] for t in inputs]
-            hs, das = _forward_block(xb, parts, (weights, wx, bias), hidden, tangent)
+            if ctx.blocks:
+                hs, das = ctx.blocks[i // size]
+            else:
+                hs, das = _forward_block(xb, parts, (weights, wx, bias), hidden, tangent)
             g_both = torch.cat([g_value[rows], g_slope[rows]]) if tangent else g_value[rows]
             g_out.addmv_(hs[-1].T, g_both)
             g = torch.outer(g_both, out)  # gradients of h and, below them, of dh

@@ -147,9 +147,9 @@ class ConditionalScoreNetwork(nn.Module):
 
 
 def _runs_fused(x: Tensor) -> bool:
-    """Whether the blockwise kernel is the better choice: training on the CPU in eager mode.
+    """Whether the blockwise kernel is the better choice: training on the CPU.
 
-    It works through cache-sized blocks and keeps no activations. Elsewhere plain operations are
-    left to the compiler, or to a GPU whose memory is fast.
+    It works through cache-sized blocks. On a GPU, whose memory is fast, plain operations are
+    better, and a compiler fuses them.
     """
-    return torch.is_grad_enabled() and not x.is_cuda and not torch.compiler.is_compiling()
+    return torch.is_grad_enabled() and not x.is_cuda

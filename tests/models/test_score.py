@@ -104,13 +104,16 @@ def test_both_kernels_give_the_same_value_and_tangent(
 @layers
 @levels
 @pytest.mark.parametrize("tangent", [True, False], ids=["with tangent", "value only"])
+@pytest.mark.parametrize("kept", [1 << 28, 0], ids=["kept", "computed again"])
 def test_both_kernels_give_the_same_gradients(
     hidden: tuple[int, ...],
     log_sigma: tuple[float, float] | None,
     tangent: bool,
+    kept: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(fused, "_ROWS", 10)
+    monkeypatch.setattr(fused, "_KEPT", kept)
     net = network(hidden, log_sigma)
     results = []
     for runs_fused in (True, False):
