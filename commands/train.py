@@ -253,6 +253,7 @@ def run(
       arcsm train table.csv --standardize -o table.safetensors
       arcsm train digits --steps 300 -o - | arcsm sample - -n 16 -o digits.h5
     """
+    from arcsm_cli.data.dataset import content_digest
     from arcsm_cli.data.spec import train_and_valid
     from arcsm_cli.io.atomic import check_output
     from arcsm_cli.io.provenance import extend
@@ -337,9 +338,11 @@ def run(
         validate_every=max(1, steps // 100),
     )
     entry = provenance_entry(seed=seed, inputs={data: examples.digest})
+    # Of the examples themselves: the input's own digest does not see --limit or --resize.
+    trained_on = content_digest(examples.values)
     earlier: list[dict[str, Any]] = []
     if going_on:
-        state, earlier = resumed_state(output, config, settings, examples.digest, torch_device)
+        state, earlier = resumed_state(output, config, settings, trained_on, torch_device)
     else:
         state = fresh_state(config, settings, torch_device)
     total = steps * len(state.model.stages)
@@ -356,7 +359,7 @@ def run(
         board = _board(log_dir)
         session = Session(
             output,
-            examples.digest,
+            trained_on,
             extend([examples.source, earlier], entry),
             lambda: bool(stop),
             report,

@@ -71,9 +71,10 @@ class MaskedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map x of shape (B, in) to (B, out)."""
         if len(self.blocks) == 1:
-            return functional.linear(x, self.weight * self.mask(), self.bias)
-        y: Tensor = _BlockedLinear.apply(x, self.weight, self.bias, self.reach, self.blocks)
-        return y
+            y = functional.linear(x, self.weight * self.mask(), self.bias)
+            return y.to(x.dtype)  # autocast lowers the product, not what it returns
+        blocked: Tensor = _BlockedLinear.apply(x, self.weight, self.bias, self.reach, self.blocks)
+        return blocked
 
 
 def _edge(weight: Tensor, reach: Tensor, block: _Block) -> Tensor:

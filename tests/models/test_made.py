@@ -168,3 +168,21 @@ def test_empty_layers_are_refused(sizes: tuple[int, int, tuple[int, ...]]) -> No
 def test_unsorted_degrees_are_refused() -> None:
     with pytest.raises(ValueError, match="sorted"):
         masked.MaskedLinear(torch.tensor([2, 1]), torch.tensor([1, 2]))
+
+
+@pytest.mark.parametrize("blocked_from", [0, 150, 10**9], ids=["blocked", "mixed", "plain"])
+def test_reduced_precision_lowers_the_products_alone(
+    blocked_from: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(masked, "_BLOCKED_FROM", blocked_from)
+    torch.manual_seed(0)
+    made = MADE(dimensions=9, width=3, hidden=(16, 16), residual=True)
+    x = torch.randn(5, 9)
+    exact = made(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        lowered = made(x)
+    lowered.square().sum().backward()
+    assert lowered.dtype == torch.float32
+    assert 0 < (lowered - exact).abs().max() < 0.05 * exact.abs().max()
+    gradients = [p.grad for p in made.parameters()]
+    assert all(g is not None and g.dtype == torch.float32 and g.isfinite().all() for g in gradients)
