@@ -69,7 +69,9 @@ def read_npz(path: Path) -> tuple[Array, Array | None]:
                         f"{where}: '{member}' would expand to {info.file_size} bytes"
                     )
                 if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise NotImplementedError("NumPy compresses with deflate only")
+                    raise DamagedInputError(
+                        f"{where}: '{member}' cannot be unpacked: NumPy compresses with deflate only"
+                    )
                 with archive.open(info) as stream:
                     return _read_array(stream, info.file_size, f"{where}, '{member}'")
 
