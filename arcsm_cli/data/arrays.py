@@ -70,7 +70,7 @@ def read_npz(path: Path) -> tuple[Array, Array | None]:
                     )
                 if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise DamagedInputError(
-                        f"{where}: '{member}' cannot be unpacked: NumPy compresses with deflate only"
+                        f"{where}: '{member}' cannot be unpacked: only deflate is supported"
                     )
                 with archive.open(info) as stream:
                     return _read_array(stream, info.file_size, f"{where}, '{member}'")
