@@ -49,12 +49,12 @@ def run(
         int, typer.Option("--count", "-n", metavar="N", min=1, help="How many samples.")
     ] = 64,
     sampler: Annotated[
-        Literal["ode", "langevin", "grid"] | None,
+        Literal["ode", "langevin", "grid", "ancestral"] | None,
         typer.Option(
             "--sampler",
-            show_default="ode for joint models, else langevin",
-            help="Probability-flow ODE, annealed Langevin dynamics, or inverting the "
-            "distribution function on a grid.",
+            show_default="ode for joint models, else langevin; ancestral for likelihoods",
+            help="Probability-flow ODE, annealed Langevin dynamics, inverting the distribution "
+            "function on a grid; or ancestral, of models trained with --objective mle.",
         ),
     ] = None,
     steps: Annotated[

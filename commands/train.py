@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 _MOST_UNITS = 1 << 16  # of a layer; no checkpoint may have more
+_SIZES = {"small": (32, 2, 0.0), "base": (96, 3, 0.25), "paper": (160, 5, 0.5)}
 
 
 def _sizes(option: str, text: str | None, *, least: int = 0) -> tuple[int, ...] | None:
@@ -56,11 +57,60 @@ def _check_number(option: str, value: float | None, *, zero: bool = False) -> No
     raise UsageError(f"{option} {value:g}: expected a {wanted}")
 
 
+def _check_objective(
+    objective: str,
+    annealing: str,
+    likelihood: str | None,
+    components: int | None,
+    context_width: int | None,
+    draws: int,
+) -> None:
+    """Refuse options that the objective has no use for."""
+    if objective != "mle":
+        if likelihood is not None or components is not None:
+            option = "--likelihood" if likelihood is not None else "--components"
+            raise UsageError(f"{option} is for --objective mle")
+        return
+    if annealing != "none":
+        raise UsageError(f"--objective mle has no annealing: leave out --annealing {annealing}")
+    if context_width is not None:
+        raise UsageError("--context-width is for score models: a likelihood has its own parameters")
+    if draws != 1:
+        raise UsageError("--draws is for score models: a likelihood sees each example once")
+    if components is not None and likelihood == "gaussian":
+        raise UsageError("--components is for mixtures, not for --likelihood gaussian")
+
+
+def _check_context(
+    context: str,
+    hidden: str | None,
+    residual: bool,
+    filters: int | None,
+    blocks: int | None,
+    dropout: float | None,
+) -> None:
+    """Refuse options of the other context network."""
+    of_made = {"--hidden": hidden is not None, "--residual": residual}
+    of_pixelcnn = {
+        "--filters": filters is not None,
+        "--resnet-blocks": blocks is not None,
+        "--dropout": dropout is not None,
+    }
+    for option, given in (of_made if context == "pixelcnn" else of_pixelcnn).items():
+        if given:
+            other = "made" if context == "pixelcnn" else "pixelcnn"
+            raise UsageError(f"{option} is for --context {other}")
+
+
 def run(
     data: Data,
     output: Output,
     context: Annotated[
-        Literal["made"], typer.Option("--context", help="The context network.")
+        Literal["made", "pixelcnn"],
+        typer.Option(
+            "--context",
+            help="The context network: a masked perceptron (any data) or PixelCNN++ (images).",
+        ),
     ] = "made",
     hidden: Annotated[
         str | None,
@@ -68,22 +118,59 @@ def run(
             "--hidden",
             metavar="N,N,...",
             show_default="64,64 to 1024,1024 by the data's size",
-            help="Hidden layers of the context network.",
+            help="Hidden layers of MADE.",
         ),
     ] = None,
     residual: Annotated[
-        bool, typer.Option("--residual", help="Residual hidden layers (of one size).")
+        bool, typer.Option("--residual", help="Residual hidden layers of MADE (of one size).")
     ] = False,
+    size: Annotated[
+        Literal["small", "base", "paper"],
+        typer.Option(
+            "--size",
+            help="PixelCNN++ with 32 filters, 2 blocks and no dropout; 96, 3 and 0.25; or as "
+            "published, 160, 5 and 0.5.",
+        ),
+    ] = "paper",
+    filters: Annotated[
+        int | None,
+        typer.Option(
+            "--filters",
+            metavar="N",
+            min=1,
+            max=4096,
+            show_default="by --size",
+            help="Its channels.",
+        ),
+    ] = None,
+    resnet_blocks: Annotated[
+        int | None,
+        typer.Option(
+            "--resnet-blocks",
+            metavar="N",
+            min=1,
+            max=256,
+            show_default="by --size",
+            help="Its gated blocks at each of the three resolutions.",
+        ),
+    ] = None,
+    dropout: Annotated[
+        float | None,
+        typer.Option(
+            "--dropout", metavar="P", min=0, max=1, show_default="by --size", help="In its blocks."
+        ),
+    ] = None,
     context_width: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--context-width",
             metavar="N",
             min=1,
             max=_MOST_UNITS,
-            help="Size of a context vector.",
+            show_default="16",
+            help="Size of a context vector (of a likelihood, its parameters instead).",
         ),
-    ] = 16,
+    ] = None,
     score_hidden: Annotated[
         str | None,
         typer.Option(
@@ -102,19 +189,41 @@ def run(
         typer.Option("--order-seed", metavar="N", min=0, max=2**63 - 1, help="Which random order."),
     ] = 0,
     objective: Annotated[
-        Literal["csm", "dsm"],
+        Literal["csm", "dsm", "mle"],
         typer.Option(
             "--objective",
-            help="Composite score matching, or univariate denoising score matching.",
+            help="Composite score matching, univariate denoising score matching, or maximum "
+            "likelihood of a model with normalised conditionals.",
         ),
     ] = "csm",
+    likelihood: Annotated[
+        Literal["gaussian", "logistic-mixture", "discretized-logistic-mixture"] | None,
+        typer.Option(
+            "--likelihood",
+            show_default="discretized-logistic-mixture for pixelcnn without noise, else "
+            "logistic-mixture",
+            help="The conditionals of --objective mle; the discretized ones are of 8-bit images.",
+        ),
+    ] = None,
+    components: Annotated[
+        int | None,
+        typer.Option(
+            "--components",
+            metavar="N",
+            min=1,
+            max=4096,
+            show_default="10",
+            help="Logistic components of a mixture.",
+        ),
+    ] = None,
     annealing: Annotated[
-        Literal["joint", "staged", "none"],
+        Literal["joint", "staged", "none"] | None,
         typer.Option(
             "--annealing",
+            show_default="joint; none for mle",
             help="One network of all noise levels; one a level (the paper's); or one level.",
         ),
-    ] = "joint",
+    ] = None,
     sigma_max: Annotated[
         float | None,
         typer.Option(
@@ -129,7 +238,7 @@ def run(
         typer.Option(
             "--sigma-min",
             metavar="S",
-            show_default="0.04 for images, else 0.05",
+            show_default="0.04 for images, else 0.05; mle: 0",
             help="Last noise level, that of the density modelled.",
         ),
     ] = None,
@@ -214,6 +323,15 @@ def run(
     compile_step: Annotated[
         bool, typer.Option("--compile", help="Compile the training step (needs a C++ compiler).")
     ] = False,
+    grad_accumulation: Annotated[
+        int,
+        typer.Option(
+            "--grad-accumulation",
+            metavar="N",
+            min=1,
+            help="Compute a batch in N parts, one after another, to save memory.",
+        ),
+    ] = 1,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on where MODEL.resume stands; start if there is none."),
@@ -237,7 +355,8 @@ def run(
 ) -> None:
     """Train a model on DATA.
 
-    Fits an autoregressive conditional score model and writes one checkpoint, holding averaged
+    Fits an autoregressive conditional score model (or with --objective mle, as a baseline, the
+    same networks with normalised conditionals) and writes one checkpoint, holding averaged
     weights, and MODEL.resume beside it. Images are modelled in [-1, 1]; noise levels are in that
     scale, and for vectors in the data's own.
 
@@ -251,6 +370,8 @@ def run(
       arcsm train mnist --download --sigma-min 0.1 -o mnist.safetensors --log-dir runs/mnist
       arcsm train 8gaussians --steps 8000 -o g.safetensors --resume
       arcsm train table.csv --standardize -o table.safetensors
+      arcsm train cifar10 --context pixelcnn --size base --precision bf16 -o cifar.safetensors
+      arcsm train mnist --context pixelcnn --objective mle -o pixelcnn.safetensors
       arcsm train digits --steps 300 -o - | arcsm sample - -n 16 -o digits.h5
     """
     from arcsm_cli.data.dataset import content_digest
@@ -273,7 +394,15 @@ def run(
         raise UsageError("give --steps or --epochs, not both")
     for option, value in (("--lr", lr), ("--epochs", epochs), ("--sigma-max", sigma_max)):
         _check_number(option, value)
+    trained_by_likelihood = objective == "mle"
+    annealing = annealing or ("none" if trained_by_likelihood else "joint")
     _check_number("--sigma-min", sigma_min, zero=annealing == "none")
+    _check_objective(objective, annealing, likelihood, components, context_width, draws)
+    if trained_by_likelihood and likelihood is None:
+        clean = context == "pixelcnn" and not sigma_min
+        likelihood = "discretized-logistic-mixture" if clean else "logistic-mixture"
+    _check_context(context, hidden, residual, filters, resnet_blocks, dropout)
+    published = _SIZES[size]
     streamed = is_stream(output)
     if resume and streamed:
         raise UsageError(f"--resume needs the checkpoint in a file, not -o {output}")
@@ -302,7 +431,13 @@ def run(
         Choices(
             order=order,
             order_seed=order_seed,
-            context_width=context_width,
+            context=context,
+            context_width=16 if context_width is None else context_width,
+            filters=published[0] if filters is None else filters,
+            resnet_blocks=published[1] if resnet_blocks is None else resnet_blocks,
+            dropout=published[2] if dropout is None else dropout,
+            likelihood=likelihood or "",
+            components=10 if components is None else components,
             hidden=_sizes("--hidden", hidden),
             residual=residual,
             score_hidden=_sizes("--score-hidden", score_hidden, least=1),
@@ -334,6 +469,7 @@ def run(
         seed=seed,
         precision=precision,
         compile=compile_step,
+        grad_accumulation=grad_accumulation,
         checkpoint_every=checkpoint_every,
         validate_every=max(1, steps // 100),
     )

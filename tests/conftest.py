@@ -19,18 +19,21 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def random_model() -> Callable[..., ARCSM]:
-    """Makes small models in float64 with random weights, ``scale`` times the usual size."""
+    """Makes small models in float64 with random weights, ``scale`` times the usual size.
+
+    AR-CSMs, or with ``likelihood`` models of that kind.
+    """
     import torch
 
-    from arcsm_cli.models.arcsm import ARCSM
     from arcsm_cli.models.config import ModelConfig
+    from arcsm_cli.models.restore import make_model
 
-    def make(*, seed: int = 0, scale: float = 1.0, bias: float = 0.5, **config: Any) -> ARCSM:
+    def make(*, seed: int = 0, scale: float = 1.0, bias: float = 0.5, **config: Any) -> Any:
         sizes = {"hidden": (12, 12), "context_width": 3, "score_hidden": (8, 8)}
         settings: dict[str, Any] = {"shape": (3,), "levels": (3.0, 0.1)} | sizes | config
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = ARCSM(ModelConfig(**settings)).double()
+            model = make_model(ModelConfig(**settings)).double()
             with torch.no_grad():
                 for name, parameter in model.named_parameters():
                     # Biases start at zero here and there: a mistake about them must show.

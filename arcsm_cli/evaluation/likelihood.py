@@ -11,7 +11,9 @@ from torch import Tensor
 from arcsm_cli.errors import UsageError
 from arcsm_cli.evaluation.quadrature import log_density
 from arcsm_cli.models.arcsm import ARCSM
+from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.models.conditional import ConditionalModel, Conditionals
+from arcsm_cli.models.mle import ARMLE
 
 METHODS = ("flow", "quadrature")
 _EVALUATIONS = 1 << 15  # score network rows in flight: activations stay in cache
@@ -96,15 +98,24 @@ def _in_blocks(
     return torch.cat(parts)
 
 
-def log_likelihood(model: ARCSM, x: Tensor, method: str | None = None) -> Tensor:
+@torch.no_grad()
+def log_likelihood(model: AutoregressiveModel, x: Tensor, method: str | None = None) -> Tensor:
     """Return log p(x_d | x_<d) of sorted, perturbed examples, (B, D), in nats.
 
     Arguments:
         method: ``flow`` or ``quadrature``; None takes flow where it applies (joint models).
+            Models with normalised conditionals need neither.
 
     Raises:
-        UsageError: for flow on a model that is not joint.
+        UsageError: for a method that does not fit the model.
     """
+    if isinstance(model, ARMLE):
+        if method is not None:
+            raise UsageError(
+                f"--method {method} is for score models; this one gives its likelihood directly"
+            )
+        return model.log_prob(x)
+    assert isinstance(model, ARCSM)
     joint = model.config.annealing == "joint"
     if method == "flow" and not joint:
         raise UsageError(

@@ -14,6 +14,8 @@ from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.evaluation.likelihood import log_likelihood
 from arcsm_cli.models.arcsm import ARCSM
+from arcsm_cli.models.base import AutoregressiveModel
+from arcsm_cli.models.mle import ARMLE
 from arcsm_cli.sampling.noise import SampleNoise
 
 METRICS = ("nll", "bpd", "csm")
@@ -29,7 +31,7 @@ class Evaluated(NamedTuple):
 
 
 def evaluate(
-    model: ARCSM,
+    model: AutoregressiveModel,
     data: Dataset,
     *,
     metrics: list[str],
@@ -64,6 +66,7 @@ def evaluate(
         if "nll" in metrics or "bpd" in metrics:
             figures["nll"] = -log_likelihood(model, rows, method).sum(1) + log_scale(model)
         if "csm" in metrics:
+            assert isinstance(model, ARCSM)
             with torch.no_grad():
                 c = model.contexts(rows)
                 s, ds = model.score_and_derivative(rows, c, rows.new_tensor(model.sigma_min))
@@ -74,7 +77,7 @@ def evaluate(
         start += len(x)
 
 
-def check_shape(model: ARCSM, data: Dataset) -> None:
+def check_shape(model: AutoregressiveModel, data: Dataset) -> None:
     """Refuse data of another shape than the model's.
 
     Raises:
@@ -85,7 +88,24 @@ def check_shape(model: ARCSM, data: Dataset) -> None:
         raise DamagedInputError(f"{data.name}: examples are {theirs}, the model's are {ours}")
 
 
-def log_scale(model: ARCSM) -> float:
+def metrics_of(model: AutoregressiveModel) -> tuple[str, ...]:
+    """Return which of `METRICS` apply to a model; csm is of scores."""
+    return METRICS if isinstance(model, ARCSM) else METRICS[:2]
+
+
+def default_method(model: AutoregressiveModel) -> str:
+    """Return how the likelihood is computed unless another way is asked for."""
+    if isinstance(model, ARMLE):
+        return "direct"
+    return "flow" if model.config.annealing == "joint" else "quadrature"
+
+
+def is_discrete(model: AutoregressiveModel) -> bool:
+    """Whether the model gives probabilities of 8-bit values instead of densities."""
+    return isinstance(model, ARMLE) and model.head.discrete
+
+
+def log_scale(model: AutoregressiveModel) -> float:
     """Return what turns a vector's density in the model's scale to file units, in nats.
 
     Zero for images, whose densities are stated in the [-1, 1] scale.
@@ -93,14 +113,14 @@ def log_scale(model: ARCSM) -> float:
     return 0.0 if model.config.is_image else float(model.data_scale.log().sum())
 
 
-def bits_per_dimension(model: ARCSM, nll: float) -> float:
+def bits_per_dimension(model: AutoregressiveModel, nll: float) -> float:
     """Return bits/dim of a density of images on the 0..255 scale, or of vectors in file units."""
     bits = nll / (model.config.dimensions * math.log(2))
-    return bits + math.log2(127.5) if model.config.is_image else bits
+    return bits + math.log2(127.5) if model.config.is_image and not is_discrete(model) else bits
 
 
 def summary(
-    model: ARCSM, figures: dict[str, np.ndarray[Any, Any]], metrics: list[str]
+    model: AutoregressiveModel, figures: dict[str, np.ndarray[Any, Any]], metrics: list[str]
 ) -> dict[str, float]:
     """Return the mean of each metric, and the standard error of the mean under ``NAME_se``."""
     result: dict[str, float] = {}
@@ -115,8 +135,10 @@ def summary(
     return result
 
 
-def density_text(model: ARCSM, *, perturbed: bool) -> str:
+def density_text(model: AutoregressiveModel, *, perturbed: bool) -> str:
     """Return which density the likelihood figures are of, for the output."""
+    if is_discrete(model):
+        return "probabilities of 8-bit images"
     where = "images in [-1, 1]" if model.config.is_image else "data in file units"
     sigma = model.sigma_min
     if sigma == 0:
@@ -128,7 +150,7 @@ def density_text(model: ARCSM, *, perturbed: bool) -> str:
     return f"{where} plus normal noise of sigma {sigma:g}{scale}{how}"
 
 
-def noise_bpd(model: ARCSM) -> float | None:
+def noise_bpd(model: AutoregressiveModel) -> float | None:
     """Return the bits/dim of the added noise by itself: the figure of data without entropy."""
     if model.sigma_min == 0:
         return None

@@ -13,15 +13,15 @@ back linearly in both tails and exp(integral of s) is integrable for every weigh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from arcsm_cli.models.base import AutoregressiveModel, Stage
 from arcsm_cli.models.config import ModelConfig
-from arcsm_cli.models.context import ContextNetwork, IncrementalContexts
-from arcsm_cli.models.made import MADE
-from arcsm_cli.models.order import variable_order
+from arcsm_cli.models.context import IncrementalContexts
 from arcsm_cli.models.score import ConditionalScoreNetwork
 
 
@@ -43,17 +43,13 @@ class Preconditioning(NamedTuple):
         return cls(mean, -1.0 / total, sd * c_in / sigma, c_in)
 
 
-class Stage(nn.Module):
+class ScoreStage(Stage):
     """A context network and the conditional score network that reads it."""
 
-    context: ContextNetwork
     score: ConditionalScoreNetwork
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.context = MADE(
-            config.dimensions, config.context_width, config.hidden, residual=config.residual
-        )
+        super().__init__(config)
         joint = config.annealing == "joint"
         log_sigma = torch.tensor(config.levels).log().tolist() if joint else None
         self.score = ConditionalScoreNetwork(
@@ -63,14 +59,10 @@ class Stage(nn.Module):
         )
 
 
-class ARCSM(nn.Module):
+class ARCSM(AutoregressiveModel):
     """D univariate scores s_d(x_1..x_d) = d/dx_d log p(x_d | x_<d) with shared networks.
 
-    All methods work on *sorted* examples: flat, in the model's scale and variable order; `sort` and
-    `unsort` convert. Noise levels are in the model's scale.
-
-    Arguments:
-        config: the settings; see `ModelConfig`.
+    All methods work on sorted examples, as those of `AutoregressiveModel`.
 
     Example:
         >>> model = ARCSM(ModelConfig(shape=(4,), levels=(1.0, 0.1), hidden=(8,)))
@@ -80,63 +72,21 @@ class ARCSM(nn.Module):
         (torch.Size([2, 4]), torch.Size([2, 4]))
     """
 
-    order: Tensor
-    mean: Tensor
-    sd: Tensor
-    data_shift: Tensor
-    data_scale: Tensor
+    kind = "ar-csm"
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        problem = config.problem()
-        if problem:
-            raise ValueError(problem)
-        self.config = config
-        # Run the context network's matrix products in bfloat16; scores and derivatives never are.
-        self.low_precision = False
+        super().__init__(config)
         stages = len(config.levels) if config.annealing == "staged" else 1
-        self.stages = nn.ModuleList(Stage(config) for _ in range(stages))
-        order = variable_order(config.order, config.shape, config.order_seed)
-        self.register_buffer("order", order, persistent=False)
-        for name in ("mean", "sd", "data_shift", "data_scale"):
-            # Data scale and preconditioning are settings, not weights: they live in the config.
-            values = torch.tensor(getattr(config, name)).expand(config.dimensions)[order]
-            self.register_buffer(name, values.clone(), persistent=False)
+        self.stages = nn.ModuleList(ScoreStage(config) for _ in range(stages))
 
     @property
-    def levels(self) -> tuple[float, ...]:
-        """Noise standard deviations, largest first."""
-        return self.config.levels
-
-    @property
-    def sigma_min(self) -> float:
-        """The last level: noise of the context input and of the density that is modelled."""
-        return self.config.levels[-1]
-
-    @property
-    def networks(self) -> list[Stage]:
+    def networks(self) -> Sequence[ScoreStage]:
         """The stages as a plain list: one, or one a noise level."""
-        return [stage for stage in self.stages if isinstance(stage, Stage)]
+        return [stage for stage in self.stages if isinstance(stage, ScoreStage)]
 
-    def stage(self, level: int = -1) -> Stage:
+    def stage(self, level: int = -1) -> ScoreStage:
         """Return the networks that serve noise level number ``level``."""
         return self.networks[level if len(self.stages) > 1 else 0]
-
-    def sort(self, x: Tensor) -> Tensor:
-        """Map examples in file units, (B, *shape), to sorted ones, (B, D)."""
-        return (x.flatten(1)[:, self.order] - self.data_shift) / self.data_scale
-
-    def unsort(self, x: Tensor) -> Tensor:
-        """Map sorted examples (B, D) back to file units and shape, (B, *shape)."""
-        y = torch.empty_like(x)
-        y[:, self.order] = x * self.data_scale + self.data_shift
-        return y.view(-1, *self.config.shape)
-
-    def contexts(self, x: Tensor, level: int = -1) -> Tensor:
-        """Return all contexts (B, D, C) of sorted examples (B, D) in one pass."""
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.low_precision):
-            contexts: Tensor = self.stage(level).context(x)
-        return contexts.to(x.dtype)
 
     def _precondition(self, sigma: Tensor, dims: slice) -> Preconditioning:
         return Preconditioning.of(self.mean[dims], self.sd[dims], sigma)

@@ -65,6 +65,10 @@ class ConditionalModel:
             self._constants[key] = LevelConstants(self.model, sigma, level)
         return self._constants[key]
 
+    def walk(self, batch: int) -> ScoreWalk:
+        """Start an example each for ``batch`` rows."""
+        return ScoreWalk(self, batch)
+
     def of_dimension(self, contexts: list[Tensor], d: int) -> Conditionals:
         """Return dimension d's conditionals for a batch; contexts (B, C), one a stage."""
         return Conditionals(self, self._project(contexts), d)
@@ -81,6 +85,25 @@ class ConditionalModel:
             functional.linear(c, net.first.weight[:, : net.width], net.first.bias)
             for net, c in zip(nets, contexts, strict=True)
         ]
+
+
+class ScoreWalk:
+    """A batch of examples in the making; see `arcsm_cli.sampling.run.Walk`."""
+
+    def __init__(self, owner: ConditionalModel, batch: int) -> None:
+        self.owner = owner
+        self.states = owner.model.incremental(batch)
+        self.d = 0
+
+    def conditionals(self) -> Conditionals:
+        """Return the next dimension's conditionals."""
+        return self.owner.of_dimension([state.contexts() for state in self.states], self.d)
+
+    def append(self, x: Tensor) -> None:
+        """Fix the next dimension's values (B,) and move on."""
+        for state in self.states:
+            state.append(x)
+        self.d += 1
 
 
 class Conditionals:
@@ -114,6 +137,11 @@ class Conditionals:
         """Return some of the rows."""
         dims = self.dims if isinstance(self.dims, int) else self.dims[rows]
         return Conditionals(self.owner, [p[rows] for p in self.projections], dims)
+
+    def denoised(self, x: Tensor) -> Tensor:
+        """Return E[clean value | x] (N,) by Tweedie's formula at the last level."""
+        sigma = self.levels[-1]
+        return x + sigma**2 * self.at(sigma)(x)
 
     def at(self, sigma: float, level: int = -1) -> LevelScore:
         """Return the scores at one noise level, ready to be evaluated many times."""

@@ -15,7 +15,7 @@ class IncrementalContexts(ABC):
 
     @abstractmethod
     def contexts(self) -> Tensor:
-        """Return the contexts (B, C) of the next dimension, given the values appended so far."""
+        """Return the contexts (B, C) of the next dimension's site, given the values appended."""
 
     @abstractmethod
     def append(self, x: Tensor) -> None:
@@ -23,22 +23,31 @@ class IncrementalContexts(ABC):
 
 
 class ContextNetwork(nn.Module, ABC):
-    """Maps x_1..x_D to contexts c_1..c_D; c_d is a function of x_1..x_{d-1} only.
+    """Maps x_1..x_D to contexts of *sites*; a site's context is a function of earlier sites only.
+
+    A site is one dimension, or all channels of one pixel where the reader of the contexts models
+    these together.
 
     Attributes:
         dimensions: D.
         width: C, the size of a context vector.
+        site: S, dimensions in a site; D is a multiple of it.
     """
 
-    def __init__(self, dimensions: int, width: int) -> None:
+    def __init__(self, dimensions: int, width: int, site: int = 1) -> None:
         super().__init__()
         self.dimensions = dimensions
         self.width = width
+        self.site = site
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
-        """Map x of shape (B, D) to contexts (B, D, C) in one pass."""
+        """Map x of shape (B, D) to contexts (B, D / S, C) in one pass."""
 
     @abstractmethod
     def incremental(self, batch: int) -> IncrementalContexts:
         """Return an incremental evaluation for ``batch`` examples, without gradients."""
+
+    def initialise(self, x: Tensor) -> bool:
+        """Fit the initial weights to a batch of examples (B, D); whether there was anything to."""
+        return False

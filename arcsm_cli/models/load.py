@@ -7,11 +7,11 @@ import os
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.io.checkpoint import Checkpoint, load_checkpoint
 from arcsm_cli.io.streams import label
-from arcsm_cli.models.arcsm import ARCSM
+from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.models.restore import restore
 
 
-def load_model(source: str | os.PathLike[str]) -> tuple[Checkpoint, ARCSM]:
+def load_model(source: str | os.PathLike[str]) -> tuple[Checkpoint, AutoregressiveModel]:
     """Read the checkpoint at ``source``, a path or ``-``, and build its model, on the CPU.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from arcsm_cli.models.arcsm import ARCSM
+from arcsm_cli.models.base import AutoregressiveModel
 
 
 class NoisyBatch(NamedTuple):
@@ -28,9 +28,20 @@ class NoisyBatch(NamedTuple):
     sigma: Tensor
     level: int = -1
 
+    def rows(self, rows: slice) -> NoisyBatch:
+        """Return some of the examples."""
+        sigma = self.sigma if self.sigma.ndim == 0 else self.sigma[:, rows]
+        return NoisyBatch(
+            self.context_input[rows],
+            self.score_input[:, rows],
+            self.noise[:, rows],
+            sigma,
+            self.level,
+        )
+
 
 def perturb(
-    model: ARCSM, x: Tensor, generator: Generator, *, level: int = -1, draws: int = 1
+    model: AutoregressiveModel, x: Tensor, generator: Generator, *, level: int = -1, draws: int = 1
 ) -> NoisyBatch:
     """Add noise to sorted examples (B, D) the way the model's annealing prescribes.
 

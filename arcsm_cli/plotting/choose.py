@@ -13,7 +13,7 @@ from arcsm_cli.io.streams import label
 from arcsm_cli.plotting.figure import write_figure
 
 if TYPE_CHECKING:
-    from arcsm_cli.models.arcsm import ARCSM
+    from arcsm_cli.models.base import AutoregressiveModel
     from arcsm_cli.plotting.density import ModelDensity
     from arcsm_cli.plotting.heatmap import Scale
     from arcsm_cli.plotting.window import Window
@@ -146,7 +146,7 @@ def figure_of_checkpoint(
     return partial(write_figure, draw, height=height)
 
 
-def _restored(source: str | Path, device: str) -> ARCSM:
+def _restored(source: str | Path, device: str) -> AutoregressiveModel:
     from arcsm_cli.io.checkpoint import load_checkpoint
     from arcsm_cli.models.restore import restore
     from arcsm_cli.runtime import reuse_memory
@@ -167,7 +167,7 @@ def _naming(source: str | Path) -> Iterator[None]:
         raise DamagedInputError(f"{name}: {error}") from error
 
 
-def _check_model(model: ARCSM, name: str, shape: tuple[int, ...], file: str) -> None:
+def _check_model(model: AutoregressiveModel, name: str, shape: tuple[int, ...], file: str) -> None:
     if model.config.shape != shape:
         raise DamagedInputError(
             f"{name}: is a model of shape {_times(model.config.shape)}, the samples in {file} have "
@@ -179,7 +179,7 @@ def _check_model(model: ARCSM, name: str, shape: tuple[int, ...], file: str) -> 
         )
 
 
-def _density(model: ARCSM, windows: list[Window], track: Track) -> ModelDensity:
+def _density(model: AutoregressiveModel, windows: list[Window], track: Track) -> ModelDensity:
     from arcsm_cli.plotting.density import density_on, grid_size
 
     with track(grid_size(model, windows)) as bar:

@@ -15,6 +15,7 @@ from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.evaluation.likelihood import log_likelihood
 from arcsm_cli.evaluation.model_metrics import density_text, log_scale
 from arcsm_cli.models.arcsm import ARCSM
+from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.plotting.window import Window, window
 from arcsm_cli.sampling.choose import choose_sampler
 from arcsm_cli.sampling.noise import SampleNoise
@@ -60,7 +61,7 @@ class Slices:
 
 
 def density_on(
-    model: ARCSM, windows: list[Window], tick: Callable[[int], None] = lambda _: None
+    model: AutoregressiveModel, windows: list[Window], tick: Callable[[int], None] = lambda _: None
 ) -> ModelDensity:
     """Evaluate a model's density on an even grid over the windows.
 
@@ -80,12 +81,12 @@ def density_on(
     return ModelDensity(windows, values, density_text(model, perturbed=True))
 
 
-def grid_size(model: ARCSM, windows: list[Window]) -> int:
+def grid_size(model: AutoregressiveModel, windows: list[Window]) -> int:
     """How many points `density_on` evaluates."""
     return math.prod([_points(model, windows)] * len(windows))
 
 
-def conditionals(model: ARCSM, values: list[float], windows: list[Window]) -> Slices:
+def conditionals(model: AutoregressiveModel, values: list[float], windows: list[Window]) -> Slices:
     """Evaluate conditionals of a two-dimensional model.
 
     Arguments:
@@ -105,21 +106,22 @@ def conditionals(model: ARCSM, values: list[float], windows: list[Window]) -> Sl
     return Slices(given, values, points.numpy(), scaled.reshape(len(values), _CURVE))
 
 
-def mass_windows(model: ARCSM) -> list[Window]:
+def mass_windows(model: AutoregressiveModel) -> list[Window]:
     """Where a model has its mass, found from samples of it, along each variable.
 
     Raises:
         DamagedInputError: its samples are not finite.
     """
     noise = SampleNoise(0, range(_SCOUTS), model.mean.device)
-    sampler = choose_sampler(model, "ode" if model.config.annealing == "joint" else "grid")
+    scores_of_one_level = isinstance(model, ARCSM) and model.config.annealing != "joint"
+    sampler = choose_sampler(model, "grid" if scores_of_one_level else None)
     x = sample(model, sampler, noise).cpu().numpy()
     if not np.isfinite(x).all():
         raise DamagedInputError("the model's samples are not finite: it has no density to draw")
     return [window(column) for column in x.T]
 
 
-def _points(model: ARCSM, windows: list[Window]) -> int:
+def _points(model: AutoregressiveModel, windows: list[Window]) -> int:
     """Enough points for the finest structure that the model's noise leaves, within reason."""
     if len(windows) == 1:
         return _CURVE
@@ -130,7 +132,9 @@ def _points(model: ARCSM, windows: list[Window]) -> int:
     return round(min(max(max(sides) / max(model.sigma_min, 1e-3), _FEWEST), _MOST))
 
 
-def _evaluate(model: ARCSM, x: Tensor, tick: Callable[[int], None]) -> Iterator[Tensor]:
+def _evaluate(
+    model: AutoregressiveModel, x: Tensor, tick: Callable[[int], None]
+) -> Iterator[Tensor]:
     """Yield log p(x_d | x_<d) in the model's scale, (B, D), for the rows of x in file units."""
     for part in torch.split(x, _BATCH):
         rows = model.sort(part.to(model.mean.device, model.mean.dtype))

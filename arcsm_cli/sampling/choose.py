@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from arcsm_cli.errors import UsageError
-from arcsm_cli.models.arcsm import ARCSM
+from arcsm_cli.models.base import AutoregressiveModel
+from arcsm_cli.models.mle import ARMLE
+from arcsm_cli.sampling.ancestral import Ancestral
 from arcsm_cli.sampling.grid import Grid
 from arcsm_cli.sampling.langevin import Langevin
 from arcsm_cli.sampling.ode import ProbabilityFlow
@@ -11,16 +13,16 @@ from arcsm_cli.sampling.run import Sampler
 
 _FEW = 256  # dimensions
 
-SAMPLERS = ("ode", "langevin", "grid")
+SAMPLERS = ("ode", "langevin", "grid", "ancestral")
 
 
-def default_sampler(model: ARCSM) -> Sampler:
-    """Return ``ode`` for joint models and ``langevin`` for the others."""
+def default_sampler(model: AutoregressiveModel) -> Sampler:
+    """Return ``ode`` for joint AR-CSMs, ``langevin`` for others, ``ancestral`` for likelihoods."""
     return choose_sampler(model, None)
 
 
 def choose_sampler(
-    model: ARCSM,
+    model: AutoregressiveModel,
     name: str | None,
     *,
     steps: int | None = None,
@@ -38,14 +40,22 @@ def choose_sampler(
     Raises:
         UsageError: if the sampler does not fit the model, or an option does not fit the sampler.
     """
-    joint = model.config.annealing == "joint"
+    joint, likelihood = model.config.annealing == "joint", isinstance(model, ARMLE)
     if name is None:
-        name = "ode" if joint else "langevin"
+        name = "ancestral" if likelihood else "ode" if joint else "langevin"
+    if (name == "ancestral") != likelihood:
+        raise UsageError(
+            f"--sampler {name} does not fit a model of kind {model.kind}: "
+            + ("use ancestral" if likelihood else "use ode, langevin or grid")
+        )
     options = {"--steps": steps, "--step-size": step_size, "--points": points}
     takes = {"ode": {"--steps"}, "langevin": {"--steps", "--step-size"}, "grid": {"--points"}}
+    takes["ancestral"] = set()
     for option, value in options.items():
         if value is not None and option not in takes[name]:
             raise UsageError(f"{option} does not apply to --sampler {name}")
+    if isinstance(model, ARMLE):
+        return Ancestral(model.head.draws)
     if name == "ode":
         if not joint:
             raise UsageError(

@@ -3,32 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from arcsm_cli.models.arcsm import ARCSM
-from arcsm_cli.models.conditional import ConditionalModel, Conditionals
+from arcsm_cli.models.base import AutoregressiveModel
+from arcsm_cli.models.conditional import ConditionalModel
+from arcsm_cli.models.mle import ARMLE
 from arcsm_cli.sampling.noise import SampleNoise
 
 _NOISE_NUMBERS = 1 << 23  # random numbers held at a time: 32 MB
 
 
 class Sampler(Protocol):
-    """Draws one value for each of N conditionals from ``draws`` standard normals each."""
+    """Draws one value for each of N conditionals from ``draws`` standard normals each.
+
+    Which kind of conditionals it takes depends on the model: `Conditionals` (scores) of an AR-CSM,
+    `Drawable` of a model trained by maximum likelihood.
+    """
 
     @property
     def draws(self) -> int:
         """How many standard normals a value takes."""
 
-    def __call__(self, rows: Conditionals, z: Tensor) -> Tensor:
+    def __call__(self, rows: Any, z: Tensor) -> Tensor:
         """Map N conditionals and z (N, draws) to values (N,)."""
+
+
+class Walk(Protocol):
+    """A batch of examples whose dimensions become known in turn; each activation made once."""
+
+    def conditionals(self) -> Any:
+        """Return the conditionals p(x_d | x_<d) of the next dimension."""
+
+    def append(self, x: Tensor) -> None:
+        """Fix the next dimension's values (B,) and move on."""
+
+
+def start(model: AutoregressiveModel, batch: int) -> Walk:
+    """Start ``batch`` examples of a model."""
+    if isinstance(model, ARMLE):
+        return model.walk(batch)
+    assert isinstance(model, ARCSM)
+    return ConditionalModel(model).walk(batch)
 
 
 @torch.no_grad()
 def sample(
-    model: ARCSM,
+    model: AutoregressiveModel,
     sampler: Sampler,
     noise: SampleNoise,
     *,
@@ -49,20 +73,16 @@ def sample(
     """
     batch = len(noise.streams)
     dimensions = model.config.dimensions
-    conditionals = ConditionalModel(model)
-    states = model.incremental(batch)
+    walk = start(model, batch)
     x = model.mean.new_empty(batch, dimensions)
     ahead = max(1, _NOISE_NUMBERS // (batch * sampler.draws))
     for d in range(dimensions):
         if d % ahead == 0:
             z = noise.normal(min(ahead, dimensions - d), sampler.draws)
-        rows = conditionals.of_dimension([state.contexts() for state in states], d)
+        rows = walk.conditionals()
         value = sampler(rows, z[:, d % ahead])
-        for state in states:
-            state.append(value)
-        if denoise:
-            value = value + model.sigma_min**2 * rows.at(model.sigma_min)(value)
-        x[:, d] = value
+        walk.append(value)
+        x[:, d] = rows.denoised(value) if denoise else value
         if tick is not None:
             tick(1)
     return model.unsort(x)

@@ -8,7 +8,7 @@ import torch
 
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.errors import UsageError
-from arcsm_cli.models.config import ModelConfig, noise_levels
+from arcsm_cli.models.config import ModelConfig, noise_levels, parameter_width
 
 _STATISTICS_EXAMPLES = 20_000
 
@@ -18,7 +18,13 @@ class Choices(NamedTuple):
 
     order: str = "raster"
     order_seed: int = 0
+    context: str = "made"
     context_width: int = 16
+    filters: int = 160
+    resnet_blocks: int = 5
+    dropout: float = 0.5
+    likelihood: str = ""
+    components: int = 10
     hidden: tuple[int, ...] | None = None
     residual: bool = False
     score_hidden: tuple[int, ...] | None = None
@@ -52,6 +58,13 @@ def model_config(data: Dataset, choices: Choices) -> ModelConfig:
         else:
             shift, scale = torch.tensor([0.0]), torch.tensor([1.0])
     mean, sd = (mean - shift) / scale, (sd / scale).clamp(min=1e-3)
+    discrete = choices.likelihood == "discretized-logistic-mixture"
+    if discrete:  # its parameters are stated for [-1, 1] itself
+        mean, sd = torch.tensor([0.0]), torch.tensor([1.0])
+    site = data.shape[0] if discrete and choices.context == "pixelcnn" else 1
+    width = choices.context_width
+    if choices.likelihood:
+        width = parameter_width(choices.likelihood, choices.components, site)
 
     dimensions = flat.shape[1]
     widths = (64, 64) if dimensions <= 16 else (512, 512) if dimensions <= 256 else (1024, 1024)
@@ -60,7 +73,13 @@ def model_config(data: Dataset, choices: Choices) -> ModelConfig:
         levels=_levels(choices, image=image, channels=data.shape[0], sd=float(sd.max())),
         order=choices.order,
         order_seed=choices.order_seed,
-        context_width=choices.context_width,
+        context=choices.context,
+        context_width=width,
+        filters=choices.filters,
+        resnet_blocks=choices.resnet_blocks,
+        dropout=choices.dropout,
+        likelihood=choices.likelihood,
+        components=choices.components,
         hidden=widths if choices.hidden is None else choices.hidden,
         residual=choices.residual,
         score_hidden=choices.score_hidden or ((64, 64) if image else (64, 64, 64)),
@@ -78,6 +97,8 @@ def model_config(data: Dataset, choices: Choices) -> ModelConfig:
 
 def _levels(choices: Choices, *, image: bool, channels: int, sd: float) -> tuple[float, ...]:
     low = choices.sigma_min
+    if low is None and choices.likelihood:
+        low = 0.0  # the density of the data as they are, unless noise is asked for
     if low is None:
         low = 0.04 if image else 0.05
     if choices.annealing == "none":

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.data.dataset import Dataset, as_float
 from arcsm_cli.errors import ArcsmError
-from arcsm_cli.models.arcsm import ARCSM
+from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.objectives.csm import csm
 from arcsm_cli.objectives.dsm import dsm
+from arcsm_cli.objectives.mle import mle
 from arcsm_cli.objectives.noise import NoisyBatch, perturb
 from arcsm_cli.training.state import TrainState
 
-OBJECTIVES = {"csm": csm, "dsm": dsm}
-_VALIDATION_EXAMPLES = 2048
+# Each takes the kind of model that `make_model` builds for its settings.
+OBJECTIVES: dict[str, Callable[[Any, NoisyBatch], Tensor]] = {"csm": csm, "dsm": dsm, "mle": mle}
+_VALIDATION_EXAMPLES, _FEWEST_VALIDATION_EXAMPLES = 2048, 256
 # Purposes of random numbers: streams of one seed that must not meet.
 _ORDER, _NOISE, _VALIDATION = range(3)
+_DROPOUT = 4  # 3 is that of the initial weights
 
 
 class DivergedError(ArcsmError):
@@ -64,14 +67,28 @@ class Batches:
         """Batches in an epoch."""
         return max(1, len(self.data) // self.size)
 
+    def on(self, device: torch.device, step: int) -> Tensor:
+        """Return the stored values of a step's examples on a device.
+
+        They travel as they are stored (8-bit images as bytes); to a GPU from pinned memory, which
+        lets the copy go on beside the computation.
+        """
+        values = self.data.values[self._index(step)]
+        if device.type == "cuda":
+            values = values.pin_memory()
+        return values.to(device, non_blocking=True)
+
     def at(self, step: int) -> Tensor:
         """Return the examples of a step, in file units."""
+        return self.data.take(self._index(step))
+
+    def _index(self, step: int) -> Tensor:
         epoch, index = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             generator = generator_for(self.seed, _ORDER, epoch)
             self._order = torch.randperm(len(self.data), generator=generator)
             self._epoch = epoch
-        return self.data.take(self._order[index * self.size : (index + 1) * self.size])
+        return self._order[index * self.size : (index + 1) * self.size]
 
 
 def generator_for(
@@ -98,13 +115,14 @@ def train(state: TrainState, data: Dataset, valid: Dataset, observer: Observer) 
     """
     settings, model = state.settings, state.model
     model.low_precision = settings.precision == "bf16"
-    objective: Callable[[ARCSM, NoisyBatch], Tensor] = OBJECTIVES[settings.objective]
+    objective = OBJECTIVES[settings.objective]
     if settings.compile:
         objective = torch.compile(objective)
     batches = Batches(data, settings.batch_size, settings.seed)
     device = model.mean.device
     total = settings.steps * len(model.stages)
     saved = state.step
+    upcoming = batches.on(device, state.step) if state.step < total else torch.empty(0)
     while state.step < total:
         stage, stage_step = divmod(state.step, settings.steps)
         if stage_step == 0 and stage > 0:
@@ -114,15 +132,18 @@ def train(state: TrainState, data: Dataset, valid: Dataset, observer: Observer) 
         for group in state.optimizer.param_groups:
             group["lr"] = lr
 
-        x = model.sort(batches.at(state.step).to(device, non_blocking=True))
+        x = model.sort(as_float(upcoming))
         generator = generator_for(settings.seed, _NOISE, state.step, device)
         batch = perturb(model, x, generator, level=_level(model, stage), draws=settings.draws)
-        loss = objective(model, batch) / x.shape[1]
+        if state.step == 0:
+            state.initialise(batch.context_input)
         state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = _gradient(state, objective, batch)
+        if state.step + 1 < total:  # its way to the device passes while this step is computed
+            upcoming = batches.on(device, state.step + 1)
         limit = settings.clip if settings.clip > 0 else float("inf")
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
-        value = float(loss.detach())
+        value = float(loss)
         if not np.isfinite(value) or not bool(norm.isfinite()):
             raise _diverged(state.step + 1, saved)
         state.optimizer.step()
@@ -149,7 +170,26 @@ def train(state: TrainState, data: Dataset, valid: Dataset, observer: Observer) 
     return True
 
 
-def _level(model: ARCSM, stage: int) -> int:
+def _gradient(
+    state: TrainState, objective: Callable[[Any, NoisyBatch], Tensor], batch: NoisyBatch
+) -> Tensor:
+    """Add the gradient of the loss per dimension to the weights'; return the loss."""
+    rows, dimensions = batch.context_input.shape
+    settings, device = state.settings, batch.context_input.device
+    total = torch.zeros((), device=device)
+    # Dropout draws from the process's generator: address it, and leave no trace.
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        mixed = generator_for(settings.seed, _DROPOUT, state.step).initial_seed()
+        torch.manual_seed(mixed)
+        for part in torch.arange(rows).chunk(settings.grad_accumulation):
+            some = batch.rows(slice(int(part[0]), int(part[-1]) + 1))
+            loss = objective(state.model, some) * (len(part) / rows / dimensions)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+    return total
+
+
+def _level(model: AutoregressiveModel, stage: int) -> int:
     return stage if len(model.stages) > 1 else -1
 
 
@@ -185,7 +225,9 @@ def validation_loss(state: TrainState, valid: Dataset, stage: int = 0) -> float:
     generator = generator_for(state.settings.seed, _VALIDATION, 0, model.mean.device)
     total, count = 0.0, 0
     size = state.settings.batch_size
-    examples = valid.limit(_VALIDATION_EXAMPLES)
+    # As many as cost a few percent of the steps between two validations.
+    share = state.settings.validate_every * size // 8
+    examples = valid.limit(min(_VALIDATION_EXAMPLES, max(_FEWEST_VALIDATION_EXAMPLES, share)))
     for x in examples.batches(size):
         rows = model.sort(x.to(model.mean.device))
         batch = perturb(model, rows, generator, level=_level(model, stage))

@@ -13,8 +13,8 @@ from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError
 from arcsm_cli.io.atomic import atomic_output
 from arcsm_cli.io.checkpoint import load_checkpoint, load_resume, save_checkpoint, save_resume
 from arcsm_cli.io.streams import label, show
-from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.config import ModelConfig
+from arcsm_cli.models.restore import make_model
 from arcsm_cli.training.loop import generator_for, train
 from arcsm_cli.training.settings import TrainSettings
 from arcsm_cli.training.state import TrainState
@@ -47,7 +47,7 @@ def fresh_state(config: ModelConfig, settings: TrainSettings, device: str) -> Tr
     seed = generator_for(settings.seed, _INITIAL_WEIGHTS, 0).initial_seed()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = ARCSM(config)
+        model = make_model(config)
     return TrainState(model.to(device), settings)
 
 
@@ -156,8 +156,16 @@ def resumed_state(
 _OPTIONS = {
     key: f"--{key.replace('_', '-')}"
     for key in (
-        *("annealing", "context", "context_width", "hidden", "residual"),
-        *("order", "order_seed", "score_hidden"),
+        *(
+            "context",
+            "likelihood",
+            "components",
+            "annealing",
+            "context_width",
+            "hidden",
+            "residual",
+        ),
+        *("filters", "resnet_blocks", "dropout", "order", "order_seed", "score_hidden"),
     )
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from arcsm_cli.errors import DamagedInputError, UsageError
 
-OBJECTIVES = ("csm", "dsm")
+OBJECTIVES = ("csm", "dsm", "mle")
 SCHEDULES = ("cosine", "constant")
 # What may change when a run is continued: how long it lasts and how it reports.
 _FREE = ("steps", "checkpoint_every", "validate_every")
@@ -21,7 +21,7 @@ class TrainSettings:
     Attributes:
         steps: optimizer steps of each stage (joint models have one stage).
         batch_size: examples a step.
-        objective: ``csm`` or ``dsm``.
+        objective: ``csm``, ``dsm`` or ``mle``.
         draws: noise draws of the score input for each example's contexts.
         lr: peak learning rate of Adam. The schedule warms up over ``warmup`` steps, then stays or
             falls to zero along a cosine.
@@ -29,6 +29,8 @@ class TrainSettings:
         ema: decay of the exponential moving average of the weights that checkpoints hold; 0 none.
         precision: ``fp32`` or ``bf16``, of the context network's products alone.
         compile: compile the training step.
+        grad_accumulation: parts that a batch is computed in, one after another: less memory, the
+            same gradient up to rounding.
         checkpoint_every, validate_every: in steps.
     """
 
@@ -44,6 +46,7 @@ class TrainSettings:
     seed: int = 0
     precision: str = "fp32"
     compile: bool = False
+    grad_accumulation: int = 1
     checkpoint_every: int = 1000
     validate_every: int = 100
 
@@ -59,9 +62,13 @@ class TrainSettings:
             DamagedInputError: for keys or types that are not those of the settings.
         """
         kinds = {f.name: type(f.default) for f in fields(cls) if f.name != "steps"} | {"steps": int}
-        if set(values) != set(kinds) or any(
-            type(values[k]) is not kind and not (kind is float and type(values[k]) is int)
-            for k, kind in kinds.items()
+        if (
+            "steps" not in values
+            or not set(values) <= set(kinds)
+            or any(
+                type(v) is not kinds[k] and not (kinds[k] is float and type(v) is int)
+                for k, v in values.items()
+            )
         ):
             raise DamagedInputError("the resume file's settings are damaged")
         return cls(**values)

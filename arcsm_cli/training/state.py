@@ -11,9 +11,9 @@ from torch import Tensor
 
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.io.checkpoint import Checkpoint
-from arcsm_cli.models.arcsm import ARCSM
+from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.models.config import ModelConfig
-from arcsm_cli.models.restore import parameter_count
+from arcsm_cli.models.restore import make_model, parameter_count
 from arcsm_cli.training.settings import TrainSettings
 
 _ADAM = ("step", "exp_avg", "exp_avg_sq")
@@ -31,7 +31,7 @@ class TrainState:
         pending: sum and count of the losses since the last entry of the history.
     """
 
-    def __init__(self, model: ARCSM, settings: TrainSettings) -> None:
+    def __init__(self, model: AutoregressiveModel, settings: TrainSettings) -> None:
         self.model = model
         self.settings = settings
         self.average = {k: v.detach().clone() for k, v in model.named_parameters()}
@@ -45,6 +45,13 @@ class TrainState:
         self.pending = [0.0, 0.0]
 
     @torch.no_grad()
+    def initialise(self, x: Tensor) -> None:
+        """Fit fresh weights, and their average, to noisy sorted examples (B, D)."""
+        if self.model.initialise(x):
+            for name, weight in self.model.named_parameters():
+                self.average[name].copy_(weight)
+
+    @torch.no_grad()
     def update_average(self, stage_step: int, names: list[str]) -> None:
         """Move the average of the named weights towards the weights.
 
@@ -56,9 +63,9 @@ class TrainState:
             [self.average[n] for n in names], [weights[n].detach() for n in names], 1 - decay
         )
 
-    def averaged_model(self) -> ARCSM:
+    def averaged_model(self) -> AutoregressiveModel:
         """Return a copy of the model with the averaged weights, for validation and sampling."""
-        copy = ARCSM(self.model.config).to(self.model.mean.device)
+        copy = make_model(self.model.config).to(self.model.mean.device)
         copy.load_state_dict(self.average)
         return copy.eval()
 
@@ -77,7 +84,9 @@ class TrainState:
             "history": self.history,
         }
         tensors = {k: v.detach().cpu().contiguous() for k, v in self.average.items()}
-        return Checkpoint("ar-csm", self.model.config.to_dict(), training, provenance, tensors)
+        return Checkpoint(
+            self.model.kind, self.model.config.to_dict(), training, provenance, tensors
+        )
 
     def resume_file(
         self, provenance: list[dict[str, Any]], digest: str
@@ -123,7 +132,7 @@ class TrainState:
                     f"the resume file holds {held} weights, but its config needs "
                     f"{parameter_count(config)}"
                 )
-            result = cls(ARCSM(config).to(device), settings)
+            result = cls(make_model(config).to(device), settings)
             result._fill(dict(tensors))
             result._place(state)
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -33,7 +33,7 @@ def nothing_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     def build(config: ModelConfig) -> ARCSM:
         raise AssertionError("a model was built")
 
-    monkeypatch.setattr(module, "ARCSM", build)
+    monkeypatch.setattr(module, "make_model", build)
 
 
 def test_a_restored_model_has_the_saved_weights() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from arcsm_cli.errors import UsageError
+from arcsm_cli.sampling.ancestral import Ancestral
 from arcsm_cli.sampling.choose import SAMPLERS, choose_sampler, default_sampler
 from arcsm_cli.sampling.grid import Grid
 from arcsm_cli.sampling.langevin import Langevin
@@ -16,10 +17,17 @@ Make = Callable[..., Any]
 JOINT: dict[str, Any] = {"annealing": "joint", "levels": (3.0, 0.1)}
 STAGED: dict[str, Any] = {"annealing": "staged", "levels": (1.0, 0.1)}
 PLAIN: dict[str, Any] = {"annealing": "none", "levels": (0.1,)}
+LIKELIHOOD: dict[str, Any] = PLAIN | {"likelihood": "gaussian", "context_width": 2}
 
 
 @pytest.mark.parametrize(
-    ("kind", "expected"), [(JOINT, ProbabilityFlow), (STAGED, Langevin), (PLAIN, Langevin)]
+    ("kind", "expected"),
+    [
+        (JOINT, ProbabilityFlow),
+        (STAGED, Langevin),
+        (PLAIN, Langevin),
+        (LIKELIHOOD, Ancestral),
+    ],
 )
 def test_every_model_has_a_default(
     random_model: Make, kind: dict[str, Any], expected: type
@@ -81,4 +89,14 @@ def test_ode_starts_approximately_only_if_many_dimensions_drown_in_noise(
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_no_sampler_name_is_left_without_a_sampler(random_model: Make, name: str) -> None:
-    assert choose_sampler(random_model(), name).draws >= 1
+    model = random_model(**(LIKELIHOOD if name == "ancestral" else {}))
+    assert choose_sampler(model, name).draws >= 1
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_samplers_of_scores_and_of_likelihoods_are_kept_apart(
+    random_model: Make, name: str
+) -> None:
+    model = random_model(**({} if name == "ancestral" else LIKELIHOOD))
+    with pytest.raises(UsageError, match=f"{name} does not fit"):
+        choose_sampler(model, name)

@@ -467,7 +467,7 @@ def test_a_small_resume_file_cannot_claim_a_large_model(
     def build(config: Any) -> ARCSM:
         raise AssertionError("a model was built")
 
-    monkeypatch.setattr(state, "ARCSM", build)
+    monkeypatch.setattr(state, "make_model", build)
     with pytest.raises(DamagedInputError, match="weights"):
         TrainState.from_resume(tensors, values, settings, "cpu")
 

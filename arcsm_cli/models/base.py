@@ -1,0 +1,114 @@
+"""What all models here share: data in and out, noise levels, stages of networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from arcsm_cli.models.config import ModelConfig
+from arcsm_cli.models.context import ContextNetwork
+from arcsm_cli.models.made import MADE
+from arcsm_cli.models.order import variable_order
+from arcsm_cli.models.pixelcnn import PixelCNN
+
+
+class Stage(nn.Module):
+    """The networks of one noise level, or of all: a context network and what reads it."""
+
+    context: ContextNetwork
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.context = context_network(config)
+
+
+class AutoregressiveModel(nn.Module):
+    """D univariate conditionals of noisy data, with shared networks.
+
+    All methods work on *sorted* examples: flat, in the model's scale and variable order; `sort` and
+    `unsort` convert. Noise levels are in the model's scale.
+
+    Arguments:
+        config: the settings; see `ModelConfig`.
+
+    Raises:
+        ValueError: the configuration cannot be used.
+    """
+
+    kind: ClassVar[str]
+    """What checkpoints call the model."""
+
+    order: Tensor
+    mean: Tensor
+    sd: Tensor
+    data_shift: Tensor
+    data_scale: Tensor
+    stages: nn.ModuleList
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        problem = config.problem()
+        if problem:
+            raise ValueError(problem)
+        self.config = config
+        # Run the context network's matrix products in bfloat16; scores and densities never are.
+        self.low_precision = False
+        order = variable_order(config.order, config.shape, config.order_seed)
+        self.register_buffer("order", order, persistent=False)
+        for name in ("mean", "sd", "data_shift", "data_scale"):
+            # Data scale and preconditioning are settings, not weights: they live in the config.
+            values = torch.tensor(getattr(config, name)).expand(config.dimensions)[order]
+            self.register_buffer(name, values.clone(), persistent=False)
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Noise standard deviations, largest first."""
+        return self.config.levels
+
+    @property
+    def sigma_min(self) -> float:
+        """The last level: noise of the context input and of the density that is modelled."""
+        return self.config.levels[-1]
+
+    @property
+    def networks(self) -> Sequence[Stage]:
+        """The stages as a plain list: one, or one a noise level."""
+        return [stage for stage in self.stages if isinstance(stage, Stage)]
+
+    def sort(self, x: Tensor) -> Tensor:
+        """Map examples in file units, (B, *shape), to sorted ones, (B, D)."""
+        return (x.flatten(1)[:, self.order] - self.data_shift) / self.data_scale
+
+    def unsort(self, x: Tensor) -> Tensor:
+        """Map sorted examples (B, D) back to file units and shape, (B, *shape)."""
+        y = torch.empty_like(x)
+        y[:, self.order] = x * self.data_scale + self.data_shift
+        return y.view(-1, *self.config.shape)
+
+    def contexts(self, x: Tensor, level: int = -1) -> Tensor:
+        """Return all contexts (B, D / S, C) of sorted examples (B, D) in one pass."""
+        stage = self.networks[level if len(self.stages) > 1 else 0]
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.low_precision):
+            contexts: Tensor = stage.context(x)
+        return contexts.to(x.dtype)
+
+    def initialise(self, x: Tensor) -> bool:
+        """Fit the initial weights to noisy sorted examples (B, D); whether any were changed."""
+        return any([stage.context.initialise(x) for stage in self.networks])
+
+
+def context_network(config: ModelConfig) -> ContextNetwork:
+    """Return the context network that a configuration names, with fresh weights."""
+    if config.context == "pixelcnn":
+        return PixelCNN(
+            (config.shape[0], config.shape[1], config.shape[2]),
+            config.context_width,
+            config.filters,
+            config.resnet_blocks,
+            config.dropout,
+            config.site,
+        )
+    return MADE(config.dimensions, config.context_width, config.hidden, residual=config.residual)

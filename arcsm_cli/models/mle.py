@@ -1,0 +1,123 @@
+"""Autoregressive models with normalised conditionals, trained by maximum likelihood.
+
+The counterparts of the AR-CSM in the paper's comparisons: the same context networks, whose outputs
+are the parameters of each conditional density (`heads`) instead of an input to a score network.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from arcsm_cli.models.base import AutoregressiveModel, Stage
+from arcsm_cli.models.config import ModelConfig
+from arcsm_cli.models.heads import Head, make_head
+
+
+class ARMLE(AutoregressiveModel):
+    """D conditional densities p(x_d | x_1..x_{d-1}) with parameters from a context network.
+
+    With a noise level, the density of data plus that noise; without, of the data. All methods work
+    on sorted examples, as those of `AutoregressiveModel`.
+
+    Example:
+        >>> config = ModelConfig(
+        ...     shape=(4,), levels=(0.1,), annealing="none", hidden=(8,),
+        ...     likelihood="gaussian", context_width=2)
+        >>> ARMLE(config).log_prob(torch.zeros(2, 4)).shape
+        torch.Size([2, 4])
+    """
+
+    kind = "ar-mle"
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.head: Head = make_head(config)
+        self.stages = nn.ModuleList([Stage(config)])
+
+    def sort(self, x: Tensor) -> Tensor:
+        """Map examples in file units to sorted ones; 8-bit densities take the nearest level."""
+        if self.head.discrete:
+            x = (x * 255).round() / 255
+        return super().sort(x)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return log p(x_d | x_<d) of sorted examples (B, D), (B, D), in nats.
+
+        Of 8-bit values if the head is discrete, else a density in the model's scale.
+        """
+        sites = self._standardised(x).view(len(x), -1, self.head.site)
+        log_p = self.head.log_prob(self.contexts(x), sites).flatten(1)
+        return log_p - self.sd.log()
+
+    def _standardised(self, x: Tensor, dims: slice = slice(None)) -> Tensor:
+        return (x - self.mean[dims]) / self.sd[dims]
+
+    def walk(self, batch: int) -> MLEWalk:
+        """Start an example each for ``batch`` rows."""
+        return MLEWalk(self, batch)
+
+
+class Drawable:
+    """N conditional densities of one dimension: what ancestral sampling works on.
+
+    Arguments:
+        model: the model.
+        parameters: (N, P), of the dimension's site.
+        earlier: (N, k), the site's values before this one, sorted scale.
+        d: the dimension.
+    """
+
+    def __init__(self, model: ARMLE, parameters: Tensor, earlier: Tensor, d: int) -> None:
+        self.model, self.parameters, self.earlier = model, parameters, earlier
+        self.dims = slice(d - earlier.shape[1], d + 1)
+
+    @property
+    def draws(self) -> int:
+        """Standard normals that drawing a value takes."""
+        return self.model.head.draws
+
+    def draw(self, z: Tensor) -> Tensor:
+        """Draw a value for each row from standard normals (N, draws); returns (N,)."""
+        d = self.dims.stop - 1
+        known = slice(self.dims.start, d)
+        earlier = self.model._standardised(self.earlier, known)
+        value = self.model.head.draw(self.parameters, earlier, z)
+        return value * self.model.sd[d] + self.model.mean[d]
+
+    def denoised(self, x: Tensor) -> Tensor:
+        """Return E[clean value | x] (N,) by Tweedie's formula, x + sigma^2 d/dx log p(x)."""
+        sigma = self.model.sigma_min
+        if sigma == 0:
+            return x
+        with torch.enable_grad():
+            value = x.detach().requires_grad_()
+            site = torch.cat([self.earlier, value[:, None]], 1)
+            # Values after this one do not change its own conditional.
+            missing = self.model.head.site - site.shape[1]
+            filled = nn.functional.pad(self.model._standardised(site, self.dims), (0, missing))
+            log_p = self.model.head.log_prob(self.parameters, filled)[:, site.shape[1] - 1]
+            (score,) = torch.autograd.grad(log_p.sum(), value)
+        return x + sigma**2 * score
+
+
+class MLEWalk:
+    """A batch of examples in the making; see `arcsm_cli.sampling.run.Walk`."""
+
+    def __init__(self, model: ARMLE, batch: int) -> None:
+        self.model = model
+        self.state = model.networks[0].context.incremental(batch)
+        self.earlier = model.mean.new_empty(batch, 0)
+        self.d = 0
+
+    def conditionals(self) -> Drawable:
+        """Return the next dimension's densities."""
+        return Drawable(self.model, self.state.contexts(), self.earlier, self.d)
+
+    def append(self, x: Tensor) -> None:
+        """Fix the next dimension's values (B,) and move on."""
+        self.state.append(x)
+        self.d += 1
+        self.earlier = torch.cat([self.earlier, x[:, None]], 1)
+        if self.earlier.shape[1] == self.model.head.site:
+            self.earlier = self.earlier[:, :0]

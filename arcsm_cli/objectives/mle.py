@@ -1,0 +1,16 @@
+"""Maximum likelihood of models with normalised conditionals."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from arcsm_cli.models.mle import ARMLE
+from arcsm_cli.objectives.noise import NoisyBatch
+
+
+def mle(model: ARMLE, batch: NoisyBatch) -> Tensor:
+    """Return the mean negative log-likelihood of the noisy examples, in nats an example.
+
+    Contexts and densities see the same noise, that of the model's one level.
+    """
+    return -model.log_prob(batch.context_input).sum(-1).mean()
