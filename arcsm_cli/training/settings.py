@@ -62,13 +62,9 @@ class TrainSettings:
             DamagedInputError: for keys or types that are not those of the settings.
         """
         kinds = {f.name: type(f.default) for f in fields(cls) if f.name != "steps"} | {"steps": int}
-        if (
-            "steps" not in values
-            or not set(values) <= set(kinds)
-            or any(
-                type(v) is not kinds[k] and not (kinds[k] is float and type(v) is int)
-                for k, v in values.items()
-            )
+        if set(values) != set(kinds) or any(
+            type(values[k]) is not kind and not (kind is float and type(values[k]) is int)
+            for k, kind in kinds.items()
         ):
             raise DamagedInputError("the resume file's settings are damaged")
         return cls(**values)

@@ -21,6 +21,19 @@ RATIOS = [
     ("made-incremental-contexts", "contexts_full", "contexts_incremental"),
     ("langevin-sampling", "langevin_full", "langevin_incremental"),
     ("ode-vs-langevin", "langevin_incremental", "ode_incremental"),
+    ("pixelcnn-incremental-contexts", "pixelcnn_contexts_full", "pixelcnn_contexts_incremental"),
+    (
+        "pixelcnn-incremental-contexts-colour",
+        "pixelcnn_contexts_full_colour",
+        "pixelcnn_contexts_incremental_colour",
+    ),
+    ("pixelcnn-train-step", "pixelcnn_step_plain", "pixelcnn_step_mle"),
+    ("pixelcnn-train-step-same-allocator", "pixelcnn_step_plain_reusing", "pixelcnn_step_mle"),
+    ("pixelcnn-train-step-bf16", "pixelcnn_step_plain", "pixelcnn_step_mle_bf16"),
+    ("pixelcnn-train-step-colour", "pixelcnn_step_plain_colour", "pixelcnn_step_mle_colour"),
+    # How much more than a maximum-likelihood step ours cost: below 1 is less.
+    ("pixelcnn-csm-over-mle", "pixelcnn_step_csm", "pixelcnn_step_mle"),
+    ("pixelcnn-csm-over-mle-colour", "pixelcnn_step_csm_colour", "pixelcnn_step_mle_colour"),
 ]
 
 
@@ -50,6 +63,10 @@ def main() -> None:
             f"{candidate} {b:.4g} s, peak {memory[1]:.0f} MB",
             flush=True,
         )
+    if not options.names or "pixelcnn-incremental-contexts" in options.names:
+        from pixelcnn_cases import report_growth
+
+        report_growth()
     if not options.names or "ode-vs-langevin" in options.names:
         from sampler_distance import report
 
@@ -66,10 +83,11 @@ def _in_process(case: str, threads: int) -> dict[str, float]:
 def _run_case(name: str, threads: int) -> None:
     import torch
     from cases import CASES, peak_megabytes
+    from pixelcnn_cases import PIXELCNN_CASES
 
     if threads:
         torch.set_num_threads(threads)
-    seconds = CASES[name]()
+    seconds = (CASES | PIXELCNN_CASES)[name]()
     print(json.dumps({"seconds": seconds, "megabytes": peak_megabytes()}))
 
 

@@ -76,7 +76,7 @@ def train_step(loss: Callable[[ARCSM, NoisyBatch], Tensor], *, fused: bool) -> f
         loss(net, batch).backward()
         optimizer.step()
 
-    return _median(step, warm=3, runs=8)
+    return median_seconds(step, warm=3, runs=8)
 
 
 def train_step_plain() -> float:
@@ -128,7 +128,7 @@ def contexts_incremental() -> float:
             state.append(x[:, d])
 
     with torch.no_grad():
-        seconds = _median(walk, warm=1, runs=5)
+        seconds = median_seconds(walk, warm=1, runs=5)
         full = net.contexts(x)
     error = float((torch.stack(rows, 1) - full).abs().max() / full.abs().max())
     assert error < 1e-6, f"incremental contexts differ by {error}"
@@ -159,7 +159,7 @@ def _sampling(name: str) -> float:
     net = model()
     sampler = choose_sampler(net, name)
     noise = SampleNoise(0, range(256))
-    return _median(lambda: sample(net, sampler, noise), warm=0, runs=3)
+    return median_seconds(lambda: sample(net, sampler, noise), warm=0, runs=3)
 
 
 def langevin_incremental() -> float:
@@ -172,7 +172,8 @@ def ode_incremental() -> float:
     return _sampling("ode")
 
 
-def _median(work: Callable[[], object], *, warm: int, runs: int) -> float:
+def median_seconds(work: Callable[[], object], *, warm: int, runs: int) -> float:
+    """Seconds of one call: the median of ``runs`` after ``warm`` that are not counted."""
     for _ in range(warm):
         work()
     times = []
