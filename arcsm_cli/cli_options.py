@@ -82,7 +82,8 @@ DataDir = Annotated[
     ),
 ]
 Download = Annotated[
-    bool, typer.Option("--download", help="Fetch a data set that is not there yet.")
+    bool,
+    typer.Option("--download", help="Fetch a data set or network weights that are not there yet."),
 ]
 CenterCrop = Annotated[
     int | None,

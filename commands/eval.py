@@ -19,7 +19,7 @@ from arcsm_cli.cli_options import (
     data_options,
     resolve_device,
 )
-from arcsm_cli.cli_progress import progress
+from arcsm_cli.cli_progress import Bar, progress
 from arcsm_cli.cli_run import provenance_entry
 from arcsm_cli.cli_table import print_result
 from arcsm_cli.errors import DamagedInputError, UsageError
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from arcsm_cli.data.dataset import DataOptions
 
 _MODEL_METRICS = ("nll", "bpd", "csm")
-_SAMPLE_METRICS = ("moments", "energy")
+_FEATURE_METRICS = ("fid", "kid")
+_SAMPLE_METRICS = ("moments", "energy", "sliced-wasserstein", *_FEATURE_METRICS)
 
 
 def _metrics(given: list[str] | None, known: tuple[str, ...], default: list[str]) -> list[str]:
@@ -51,8 +52,9 @@ def run(
         typer.Option(
             "--metric",
             metavar="NAME,...",
-            show_default="all that apply",
-            help="Of a model: nll, bpd, csm. Of samples: moments, energy.",
+            show_default="all that apply, but fid and kid",
+            help="Of a model: nll, bpd, csm. Of samples: moments, energy, "
+            "sliced-wasserstein, fid, kid.",
         ),
     ] = None,
     method: Annotated[
@@ -84,6 +86,15 @@ def run(
         str | None,
         typer.Option("--against", metavar="DATA", help="What samples are compared with."),
     ] = None,
+    feature_weights: Annotated[
+        str | None,
+        typer.Option(
+            "--feature-weights",
+            metavar="FILE",
+            show_default="in the data folder; see --download",
+            help="Inception v3 for fid and kid: .safetensors, or torch-fidelity's published .pth.",
+        ),
+    ] = None,
     batch_size: BatchSize = 128,
     device: Device = "auto",
     seed: Seed = 0,
@@ -102,8 +113,12 @@ def run(
     (csm). The output says which density was evaluated. 'flow' follows every scalar through the
     noise levels; 'quadrature' normalises the last level's scores on a grid.
 
-    For samples: their moments, and with --against the energy distance to DATA, which is zero in
-    expectation for samples of the same distribution.
+    For samples: their moments, and with --against their distances to DATA. 'energy' is zero in
+    expectation for samples of the same distribution. 'sliced-wasserstein' is given with its
+    standard error over random directions, and with the distance that chance leaves between two
+    sets of these sizes (floor). 'fid' and 'kid' compare images by the features of Inception v3;
+    'kid' comes with the standard deviation between its subsets. The network's weights are fetched
+    only with --download.
 
     Examples:
 
@@ -111,6 +126,7 @@ def run(
       arcsm eval g.safetensors 8gaussians --method quadrature --json
       arcsm eval digits.safetensors digits -o scored.h5
       arcsm sample m.safetensors -n 500 -o - | arcsm eval - --against digits
+      arcsm eval s.h5 --against cifar10 --metric fid,kid --feature-weights inception.safetensors
     """
     from arcsm_cli.io.streams import label, local_input, sniff
     from arcsm_cli.runtime import reuse_memory
@@ -125,18 +141,28 @@ def run(
         seed=seed,
     )
     torch_device = resolve_device(device)
-    if file == "-" and "-" in (data, against):
+    if [file, data, against, feature_weights].count("-") > 1:
         raise UsageError("standard input can be read only once")
     with local_input(file) as path:
         kind = sniff(path)
         if kind == "samples":
             if data is not None or method is not None or output is not None:
                 raise UsageError("samples take --against DATA, and neither DATA, --method nor -o")
-            result = _samples(path, metric, against, options)
+            result = _samples(
+                path,
+                metric,
+                against,
+                options,
+                feature_weights=feature_weights,
+                batch_size=batch_size,
+                device=torch_device,
+            )
         elif kind == "checkpoint":
             if data is None or against is not None:
                 raise UsageError("a model is measured on DATA: name it, without --against")
-            names = _metrics(metric, _MODEL_METRICS, ["nll", "bpd", "csm"])
+            if feature_weights is not None:
+                raise UsageError("--feature-weights is for samples, with --metric fid or kid")
+            names = _metrics(metric, _MODEL_METRICS, [])
             result = _model(
                 path,
                 label(file),
@@ -182,8 +208,10 @@ def _model(
     from arcsm_cli.data.spec import load_data
     from arcsm_cli.evaluation.model_metrics import (
         check_shape,
+        default_method,
         density_text,
         evaluate,
+        metrics_of,
         noise_bpd,
         summary,
     )
@@ -192,12 +220,16 @@ def _model(
     from arcsm_cli.io.samples import SampleWriter
     from arcsm_cli.models.load import load_model
 
-    if method is not None and not {"nll", "bpd"} & set(metrics):
-        raise UsageError(f"--method {method} applies to the metrics nll and bpd alone")
     if output is not None:
         check_output(output, force=force)
     checkpoint, model = load_model(path)
     model = model.to(device)
+    metrics = metrics or list(metrics_of(model))
+    for metric in metrics:
+        if metric not in metrics_of(model):
+            raise UsageError(f"--metric {metric} is of scores, {name} is trained by likelihood")
+    if method is not None and not {"nll", "bpd"} & set(metrics):
+        raise UsageError(f"--method {method} applies to the metrics nll and bpd alone")
     examples = load_data(data, options, default_split="test", like=model.config.shape)
     check_shape(model, examples)
     entry = provenance_entry(seed=seed, inputs={name: sha256_file(path), data: examples.digest})
@@ -232,47 +264,63 @@ def _model(
         "metrics": summary(model, figures, metrics),
     }
     if "nll" in figures:
-        joint = model.config.annealing == "joint"
         result["density"] = density_text(model, perturbed=perturb)
-        result["method"] = method or ("flow" if joint else "quadrature")
+        result["method"] = method or default_method(model)
         if "bpd" in metrics and (floor := noise_bpd(model)) is not None:
             result["bpd_of_the_noise_alone"] = floor
     return result
 
 
 def _samples(
-    path: "Path", metric: list[str] | None, against: str | None, options: "DataOptions"
+    path: "Path",
+    metric: list[str] | None,
+    against: str | None,
+    options: "DataOptions",
+    *,
+    feature_weights: str | None,
+    batch_size: int,
+    device: str,
 ) -> dict[str, Any]:
-    import torch
+    from contextlib import ExitStack
 
     from arcsm_cli.data.spec import load_data
-    from arcsm_cli.evaluation.sample_metrics import energy_distance, moments
+    from arcsm_cli.evaluation.feature_weights import find_weights
+    from arcsm_cli.evaluation.image_features import InceptionFeatures
+    from arcsm_cli.evaluation.sample_report import check_comparable, check_images, measure
     from arcsm_cli.io.samples import SampleFile
     from arcsm_cli.io.streams import label
 
-    names = _metrics(
-        metric, _SAMPLE_METRICS, ["moments"] if against is None else ["moments", "energy"]
-    )
-    if "energy" in names and against is None:
-        raise UsageError("--metric energy needs --against DATA")
-    with SampleFile(path) as samples:
-        x = torch.from_numpy(samples.read(0, len(samples)))
-    if len(x) == 0:
-        raise DamagedInputError(f"{label(path)}: holds no samples")
-    result: dict[str, Any] = {"samples": len(x), "metrics": {}}
-    if "moments" in names:
-        result["metrics"] |= moments(x)
-    if "energy" in names and against is not None:
-        data = load_data(against, options, default_split="test", like=tuple(x.shape[1:]))
-        if data.shape != tuple(x.shape[1:]):
-            theirs, ours = (" x ".join(map(str, s)) for s in (data.shape, x.shape[1:]))
-            raise DamagedInputError(f"{data.name}: examples are {theirs}, the samples {ours}")
-        for name, examples in ((label(path), x), (data.name, data)):
-            if len(examples) < 2:
-                raise DamagedInputError(
-                    f"{name}: has one example, the energy distance takes two or more"
-                )
-        y = data.take(torch.arange(len(data)))
-        result |= {"against": data.name}
-        result["metrics"]["energy"] = energy_distance(x, y)
+    plain = ["moments"] if against is None else ["moments", "energy", "sliced-wasserstein"]
+    names = _metrics(metric, _SAMPLE_METRICS, plain)
+    distances = [name for name in names if name != "moments"]
+    features = [name for name in names if name in _FEATURE_METRICS]
+    if distances and against is None:
+        raise UsageError(f"--metric {distances[0]} needs --against DATA")
+    if feature_weights is not None and not features:
+        raise UsageError("--feature-weights applies to the metrics fid and kid alone")
+    with SampleFile(path) as samples, ExitStack() as stack:
+        if len(samples) == 0:
+            raise DamagedInputError(f"{label(path)}: holds no samples")
+        result: dict[str, Any] = {"samples": len(samples)}
+        data = extract = None
+        bar = Bar()
+        if features:
+            check_images(samples, label(path), features[0])
+            extract = InceptionFeatures(find_weights(feature_weights, options), device)
+        if distances and against is not None:
+            data = load_data(against, options, default_split="test", like=samples.shape)
+            check_comparable(samples, label(path), data)
+            result |= {"against": data.name, "examples": len(data)}
+        if data is not None and extract is not None:
+            result["feature_weights"] = extract.digest
+            bar = stack.enter_context(progress(len(samples) + len(data), "extracting features"))
+        result["metrics"] = measure(
+            samples,
+            data,
+            metrics=names,
+            extract=extract,
+            batch_size=batch_size,
+            seed=options.seed,
+            advance=bar.update,
+        )
     return result

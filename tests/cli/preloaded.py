@@ -26,6 +26,7 @@ _TIME = 300  # seconds, then a run is ended: a busy machine must not fail a test
 # What the commands import when they run.
 _MODULES = (
     "torch._dynamo",
+    "ot",
     "pydantic.type_adapter",
     "sklearn.datasets",
     "arcsm_cli.cli_program",
@@ -43,6 +44,7 @@ _MODULES = (
     "arcsm_cli.data.twod",
     "arcsm_cli.evaluation.model_metrics",
     "arcsm_cli.evaluation.sample_metrics",
+    "arcsm_cli.evaluation.sample_report",
     "arcsm_cli.models.load",
     "arcsm_cli.plotting.images",
     "arcsm_cli.sampling.choose",
@@ -222,6 +224,8 @@ def _trained(call_in: Call, folder: Path, *arguments: object) -> Path:
 
 
 def _serve() -> None:
+    for name in ("JAX", "CUPY", "TENSORFLOW"):  # as the program does: POT would import them
+        os.environ.setdefault(f"POT_BACKEND_DISABLE_{name}", "1")
     for module in _MODULES:
         importlib.import_module(module)
     started: dict[int, int] = {}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from arcsm_cli.evaluation import sample_metrics
-from arcsm_cli.evaluation.sample_metrics import energy_distance, moments
+from arcsm_cli.evaluation.sample_metrics import energy_distance, moments, sliced_wasserstein
 
 
 def points(n: int, d: int, seed: int = 0) -> Tensor:
@@ -77,6 +77,86 @@ def test_repeated_far_points_are_at_no_distance_from_each_other(d: int) -> None:
     # Where rounding is worst: large equal coordinates.
     x = torch.full((10, d), 1e4) + points(1, d)
     assert energy_distance(x, x) == pytest.approx(0.0, abs=1e-2)
+
+
+def by_transport(x: list[float], y: list[float]) -> float:
+    """The W2 distance on a line: both sorted, each value repeated until both are as many."""
+    a = sorted(value for value in x for _ in y)
+    b = sorted(value for value in y for _ in x)
+    return math.sqrt(sum((p - q) ** 2 for p, q in zip(a, b, strict=True)) / len(a))
+
+
+@given(n=st.integers(1, 12), m=st.integers(1, 12))
+@settings(max_examples=30, deadline=None)
+def test_on_a_line_the_sliced_distance_is_that_of_optimal_transport(n: int, m: int) -> None:
+    x, y = points(n, 1), 2 * points(m, 1, 1) + 1
+    expected = by_transport(x.flatten().tolist(), y.flatten().tolist())
+    assert sliced_wasserstein(x, y, directions=3).distance == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("d", [2, 64])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_sliced_distance_of_a_shift_is_its_length_over_the_root_of_the_dimensions(
+    d: int, seed: int
+) -> None:
+    # Along a unit vector u the shift v moves everything by (u, v), whose mean square is |v|^2 / D.
+    x, shift = points(200, d), 3 * points(1, d, 7)
+    found = sliced_wasserstein(x, x + shift, seed=seed)
+    expected = float(shift.norm()) / math.sqrt(d)
+    assert abs(found.distance - expected) < 4 * found.error
+    assert found.error < 0.1 * expected
+
+
+def test_the_error_is_the_scatter_between_seeds() -> None:
+    x, y = points(100, 8), 2 * points(90, 8, 1) + 1
+    found = [sliced_wasserstein(x, y, directions=50, seed=seed) for seed in range(60)]
+    scatter = torch.tensor([f.distance for f in found]).std()
+    mean_error = torch.tensor([f.error for f in found]).mean()
+    assert mean_error == pytest.approx(float(scatter), rel=0.4)
+
+
+def test_equal_sets_are_at_no_distance_whatever_their_order() -> None:
+    x = points(50, 3)
+    found = sliced_wasserstein(x, x.flip(0))
+    assert found.distance == pytest.approx(0, abs=1e-12)
+    assert found.floor > 0.05
+
+
+def test_the_sliced_distance_of_one_distribution_is_its_floor() -> None:
+    found = [sliced_wasserstein(points(300, 5, 2 * i), points(200, 5, 2 * i + 1)) for i in range(9)]
+    ratios = torch.tensor([f.distance / f.floor for f in found])
+    assert ratios.mean() == pytest.approx(1, abs=0.1)
+
+
+def test_the_sliced_distance_of_two_distributions_is_above_its_floor() -> None:
+    found = sliced_wasserstein(points(300, 5), points(200, 5, 1) + 0.5)
+    assert found.distance > 2 * found.floor
+
+
+def test_the_sliced_distance_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = points(50, 3), points(30, 3, 1) + 1
+    whole = sliced_wasserstein(x, y)
+    monkeypatch.setattr(sample_metrics, "_BLOCK", 7)
+    monkeypatch.setattr(sample_metrics, "_VALUES", 1000)
+    assert sliced_wasserstein(x, y) == pytest.approx(whole)
+
+
+def test_the_sliced_distance_is_symmetric_and_scales_with_the_examples() -> None:
+    x, y = points(50, 3), points(30, 3, 1) + 1
+    distance = sliced_wasserstein(x, y).distance
+    assert sliced_wasserstein(y, x).distance == pytest.approx(distance)
+    assert sliced_wasserstein(10 * x, 10 * y).distance == pytest.approx(10 * distance)
+
+
+def test_directions_depend_on_the_seed_alone() -> None:
+    x, y = points(50, 3), points(30, 3, 1) + 1
+    assert sliced_wasserstein(x, y, seed=2**63 - 1) == sliced_wasserstein(x, y, seed=2**63 - 1)
+    assert sliced_wasserstein(x, y, seed=1) != sliced_wasserstein(x, y, seed=2)
+
+
+def test_images_are_flattened_for_the_sliced_distance() -> None:
+    x, y = points(20, 12), points(20, 12, 1)
+    assert sliced_wasserstein(x.view(20, 3, 2, 2), y.view(20, 3, 2, 2)) == sliced_wasserstein(x, y)
 
 
 @pytest.mark.parametrize("name", ["mean", "sd", "min", "max"])
