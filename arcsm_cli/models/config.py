@@ -16,7 +16,7 @@ LIKELIHOODS = ("gaussian", "logistic-mixture", "discretized-logistic-mixture")
 # What a checkpoint may ask for: far above any useful model, far below what exhausts a machine.
 _MOST_DIMENSIONS = 1 << 20
 _MOST_UNITS = 1 << 16
-_MOST_FILTERS, _MOST_BLOCKS = 1 << 12, 1 << 8
+_MOST_FILTERS, _MOST_BLOCKS = 1 << 12, 1 << 6
 # Standard deviations and scales whose squares are still normal float32 numbers.
 _SMALLEST, _LARGEST = 1e-18, 1e18
 
@@ -145,7 +145,7 @@ class ModelConfig:
             and len(units) <= 256
             and bool(self.score_hidden),
             "residual layers must have one size": not self.residual or len(set(self.hidden)) <= 1,
-            "filters, resnet-blocks and components must be between 1 and 4096, 256 and 4096": (
+            "filters, resnet-blocks and components must be between 1 and 4096, 64 and 4096": (
                 1 <= self.filters <= _MOST_FILTERS
                 and 1 <= self.resnet_blocks <= _MOST_BLOCKS
                 and 1 <= self.components <= _MOST_FILTERS
@@ -194,6 +194,11 @@ class ModelConfig:
             "models with a likelihood have no annealing": self.annealing == "none",
             f"likelihood {LIKELIHOODS[-1]} is of 8-bit images without noise": not discrete
             or (self.is_image and self.levels[-1:] == (0,)),
+            f"likelihood {LIKELIHOODS[-1]} is stated for images in [-1, 1] as they are": (
+                not discrete
+                or (self.data_shift, self.data_scale, self.mean, self.sd)
+                == ((0.5,), (0.5,), (0.0,), (1.0,))
+            ),
             "context_width must be the number of the likelihood's parameters": (
                 self.context_width == parameter_width(self.likelihood, self.components, self.site)
             ),

@@ -68,9 +68,10 @@ def restore(checkpoint: Checkpoint) -> AutoregressiveModel:
             f"the checkpoint's config is not that of a model of kind {checkpoint.kind}"
         )
     held = sum(math.prod(t.shape) for t in checkpoint.tensors.values())
-    if held != parameter_count(config):
+    needed = parameter_count(config)
+    if held != needed:
         raise DamagedInputError(
-            f"the checkpoint holds {held} weights, but its config needs {parameter_count(config)}"
+            f"the checkpoint holds {held} weights, but its config needs {needed}"
         )
     model = make_model(config)
     expected = {name: p.shape for name, p in model.named_parameters()}
