@@ -43,9 +43,13 @@ def grid_density(score: LevelScore, *, points: int = 256) -> GridDensity:
     low, high = _window(score)
     u = torch.linspace(0.0, 1.0, points, device=low.device, dtype=low.dtype)
     grid = low[:, None] + (high - low)[:, None] * u
-    s = score(grid)
+    return integrated(grid, score(grid))
+
+
+def integrated(grid: Tensor, s: Tensor) -> GridDensity:
+    """Normalise the densities whose scores are s (N, G) on ascending, even grids (N, G)."""
     log_p = _integrate(grid, s)
-    step = (high - low)[:, None] / (points - 1)
+    step = (grid[:, -1:] - grid[:, :1]) / (grid.shape[1] - 1)
     p = log_p.exp()
     # Trapezoids with the end correction for p' = p s, which is known: fourth order for free.
     dp = p * s
@@ -62,10 +66,8 @@ def log_density(score: LevelScore, x: Tensor, *, points: int = 256) -> Tensor:
     lie outside the window, however unlikely.
     """
     d = grid_density(score, points=points)
-    low, step = d.points[:, 0], (d.points[:, -1] - d.points[:, 0]) / (points - 1)
-    place = ((x - low) / step).round().nan_to_num(0.0)  # a score that overflows ends as NaN
-    nearest = place.clamp(0, points - 1).long()[:, None]
-    x0, s0, log_p0 = (t.gather(1, nearest)[:, 0] for t in (d.points, d.score, d.log_density))
+    step = (d.points[:, -1] - d.points[:, 0]) / (points - 1)
+    x0, s0, log_p0 = nearest(d, x)
     # Outside the window one trapezoid would span the whole way: walk it in a few steps.
     walk = torch.linspace(0.0, 1.0, 9, device=x.device, dtype=x.dtype)
     far = (x - x0).abs() > step
@@ -74,6 +76,16 @@ def log_density(score: LevelScore, x: Tensor, *, points: int = 256) -> Tensor:
         path = x0[:, None] + (x - x0)[:, None] * walk
         result = torch.where(far, log_p0 + torch.trapezoid(score(path), path, dim=1), result)
     return result
+
+
+def nearest(d: GridDensity, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the grid point nearest to x (N,) in each row, its score and log-density, (N,) each."""
+    points = d.points.shape[1]
+    low, step = d.points[:, 0], (d.points[:, -1] - d.points[:, 0]) / (points - 1)
+    place = ((x - low) / step).round().nan_to_num(0.0)  # a score that overflows ends as NaN
+    index = place.clamp(0, points - 1).long()[:, None]
+    x0, s0, log_p0 = (t.gather(1, index)[:, 0] for t in (d.points, d.score, d.log_density))
+    return x0, s0, log_p0
 
 
 def _integrate(grid: Tensor, s: Tensor) -> Tensor:

@@ -105,6 +105,11 @@ class ScoreWalk:
             state.append(x)
         self.d += 1
 
+    def select(self, rows: Tensor) -> None:
+        """Go on with these rows (B,) of the batch: row i becomes rows[i]."""
+        for state in self.states:
+            state.select(rows)
+
 
 class Conditionals:
     """N univariate conditionals whose contexts went through the first layer already.

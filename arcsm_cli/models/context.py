@@ -21,6 +21,10 @@ class IncrementalContexts(ABC):
     def append(self, x: Tensor) -> None:
         """Fix the values (B,) of the next dimension and move on to the one after it."""
 
+    @abstractmethod
+    def select(self, rows: Tensor) -> None:
+        """Go on with these rows (B,) of the batch, repeated or dropped: row i becomes rows[i]."""
+
 
 class ContextNetwork(nn.Module, ABC):
     """Maps x_1..x_D to contexts of *sites*; a site's context is a function of earlier sites only.

@@ -92,6 +92,12 @@ class _IncrementalMADE(IncrementalContexts):
         rows = slice(d * made.width, (d + 1) * made.width)
         return torch.addmm(bias[rows], weight[rows, :reach], self.h[-1][:reach]).T
 
+    def select(self, rows: Tensor) -> None:
+        # What is known reaches up to the present step, in each layer by degree.
+        for h, first in zip(self.h, self.first, strict=True):
+            known = h[: first[min(self.step, len(first) - 2) + 1]]
+            known.copy_(known[:, rows])
+
     def append(self, x: Tensor) -> None:
         made = self.made
         self.h[0][self.step] = x

@@ -183,6 +183,11 @@ class _Level:
         tensors = {id(s): s for s in (*self.us, *self.uls, *self.up_us, *self.up_uls)}
         self.buffers = inner + [rows for s in tensors.values() for rows in s.rows()]
 
+    def tensors(self) -> list[Tensor]:
+        """Return all that is carried from one location to the next."""
+        bases = [block.base for block in (*self.down_ul, *self.up_ul)]
+        return [rows.data for rows in self.buffers] + bases + [self.u_end, self.ul_end]
+
     def begin(self) -> None:
         """Begin a row of this resolution."""
         for rows in self.buffers:
@@ -294,6 +299,13 @@ class IncrementalPixelCNN(IncrementalContexts):
                 return
             self._begin_row()
         self._advance()
+
+    @torch.no_grad()
+    def select(self, rows: Tensor) -> None:
+        """Go on with these rows (B,) of the batch."""
+        own = [self.image, self.above, self.features, self.pixel]
+        for tensor in own + [t for level in self.levels for t in level.tensors()]:
+            tensor.copy_(tensor[rows])
 
     def _begin_row(self) -> None:
         first, phase = self.row == 0, self._phase()

@@ -35,16 +35,20 @@ class Langevin:
 
     def __call__(self, rows: Conditionals, z: Tensor) -> Tensor:
         """Draw one value for each conditional from z (N, `draws`); returns (N,)."""
-        x = None
-        k = 1
-        for level, sigma in enumerate(self.levels):
-            score = rows.at(sigma, level)
-            if x is None:
-                x = score.mean + z[:, 0] * (-score.pull) ** -0.5
+        score = rows.at(self.levels[0], 0)
+        return self.walk(rows, score.mean + z[:, 0] * (-score.pull) ** -0.5, z[:, 1:])
+
+    def walk(self, rows: Conditionals, x: Tensor, z: Tensor, *, first: int = 0) -> Tensor:
+        """Run the dynamics from x (N,) with standard normals z (N, draws - 1); returns (N,).
+
+        Arguments:
+            first: the number that the first of the levels has in the model (staged models).
+        """
+        k = 0
+        for level, sigma in enumerate(self.levels, first):
             step = self._step(sigma, rows.spread if sigma == 0 else 1.0)
-            x = score.walk(x, step / 2, z[:, k : k + self.steps].T * step**0.5)
+            x = rows.at(sigma, level).walk(x, step / 2, z[:, k : k + self.steps].T * step**0.5)
             k += self.steps
-        assert x is not None
         return x
 
     def _step(self, sigma: float, spread: float) -> float:

@@ -45,7 +45,10 @@ class ProbabilityFlow:
 
     def __call__(self, rows: Conditionals, z: Tensor) -> Tensor:
         """Draw one value for each conditional from z (N, 1); returns (N,)."""
-        x = self.start(rows, z[:, 0])
+        return self.follow(rows, self.start(rows, z[:, 0]))
+
+    def follow(self, rows: Conditionals, x: Tensor) -> Tensor:
+        """Follow the flow from values x (N,) at the first level to the last; returns (N,)."""
         none = x.new_zeros(1, 1)
         sigmas = self.sigmas()
         score = rows.at(sigmas[0])

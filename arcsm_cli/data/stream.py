@@ -1,0 +1,157 @@
+"""Data read batch by batch, for commands whose memory must not grow with the number of examples.
+
+Sample files, wherever they come from, are read block by block. Every other source is loaded as a
+whole and offered through the same interface, that of `arcsm_cli.data.dataset.Dataset`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from arcsm_cli.data.arrays import image_or_vector
+from arcsm_cli.data.dataset import DataOptions
+from arcsm_cli.data.images import fit
+from arcsm_cli.data.names import DATASETS
+from arcsm_cli.data.spec import load_data
+from arcsm_cli.errors import DamagedInputError, UsageError
+from arcsm_cli.io.provenance import sha256_file
+from arcsm_cli.io.samples import SampleFile
+from arcsm_cli.io.streams import label, local_input, sniff
+
+
+class Examples(Protocol):
+    """Examples in order, from memory (`Dataset`) or from a file (`SampleStream`)."""
+
+    @property
+    def name(self) -> str:
+        """The specification that they came from, with its split where there is one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example: (C, H, W) or (D,)."""
+
+    @property
+    def kind(self) -> str:
+        """``"image"`` or ``"vector"``."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the input."""
+
+    @property
+    def source(self) -> list[dict[str, Any]]:
+        """Provenance chain of the input, oldest entry first."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """Iterate over all examples, ``size`` at a time: (B, *shape) float32, images in [0, 1]."""
+
+
+class SampleStream:
+    """The examples of an open sample file, read as they are asked for; see `Examples`.
+
+    What it gives equals what `load_data` makes of the file, of which one batch is held at a time.
+
+    Arguments:
+        file: open, and kept open by the caller.
+        name: the specification.
+        digest: SHA-256 of the file.
+        options: the limit, the crop and the size of the examples.
+
+    Raises:
+        DamagedInputError: the file holds no examples, or neither vectors nor images.
+        UsageError: vectors are to be cropped or resized.
+    """
+
+    def __init__(self, file: SampleFile, name: str, digest: str, options: DataOptions) -> None:
+        self._file, self._options = file, options
+        self.name, self.digest = name, digest
+        self.source = list(file.provenance)
+        self._count = min(len(file), options.limit or len(file))
+        if not self._count or len(file.shape) not in (1, 3):
+            shape = " x ".join(map(str, (len(file), *file.shape)))
+            raise DamagedInputError(
+                f"{label(name)}: samples of shape {shape}; expected N x D or N x C x H x W, "
+                "N at least 1"
+            )
+        if len(file.shape) == 1 and (options.center_crop, options.resize) != (None, None):
+            option = "--resize" if options.center_crop is None else "--center-crop"
+            raise UsageError(f"{option}: {label(name)} holds vectors, not images")
+        self.shape = tuple(self._read(0, 1).shape[1:])
+
+    @property
+    def kind(self) -> str:
+        """``"image"`` or ``"vector"``."""
+        return "image" if len(self.shape) == 3 else "vector"
+
+    def __len__(self) -> int:
+        return self._count
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """Iterate over all examples, ``size`` at a time: (B, *shape) float32.
+
+        Raises:
+            DamagedInputError: a block of the file is damaged.
+        """
+        for start in range(0, self._count, size):
+            yield self._read(start, min(start + size, self._count))
+
+    def _read(self, start: int, stop: int) -> Tensor:
+        # Pixels of samples may leave [0, 1], being noisy.
+        values = image_or_vector(self._file.read(start, stop), label(self.name), bounded=False)
+        if (self._options.center_crop, self._options.resize) != (None, None):
+            values = fit(values, self._options)
+        return values.to(torch.float32)
+
+
+@contextmanager
+def open_stream(
+    spec: str,
+    options: DataOptions,
+    *,
+    default_split: str,
+    like: tuple[int, ...] | None = None,
+) -> Iterator[Examples]:
+    """Open the data that a specification names for reading in batches, while the context lasts.
+
+    Arguments:
+        spec, options, default_split, like: as for `load_data`. A sample file with a split
+            (``samples.h5:test``), whose rows are shuffled, is loaded as a whole.
+
+    Raises:
+        ArcsmError: as `load_data`.
+
+    Example:
+        >>> with open_stream("digits", DataOptions(limit=5), default_split="test") as examples:
+        ...     [len(batch) for batch in examples.batches(2)]
+        [2, 2, 1]
+    """
+    if not _is_file(spec):
+        yield load_data(spec, options, default_split=default_split, like=like)
+        return
+    with local_input(spec) as path:
+        if sniff(path) == "samples":
+            with SampleFile(path) as file:
+                yield SampleStream(file, spec, sha256_file(path), options)
+            return
+        # A pipe can be read only once: from here on its spool file stands for it.
+        where = spec if os.path.isfile(spec) and spec != "-" else os.fspath(path)
+        data = load_data(where, options, default_split=default_split, like=like)
+        yield replace(data, name=spec)
+
+
+def _is_file(spec: str) -> bool:
+    """Whether `load_data` would take a specification for a file or a pipe, as a whole."""
+    if spec == "-":
+        return True
+    if spec in DATASETS or not os.path.exists(spec):
+        return False
+    return not os.path.isdir(spec)

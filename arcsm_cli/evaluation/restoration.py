@@ -1,0 +1,81 @@
+"""How near restored images are to the clean ones: PSNR, SSIM (torchmetrics) and MSE."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from arcsm_cli.errors import DamagedInputError, UsageError
+from arcsm_cli.io.samples import SampleFile
+
+METRICS = ("psnr", "ssim", "mse")
+_LEAST_SIDE = 11  # of the window that SSIM looks through
+
+
+def restoration_figures(
+    samples: SampleFile,
+    name: str,
+    *,
+    metrics: list[str],
+    batch_size: int = 256,
+    advance: Callable[[int], None] = lambda count: None,
+) -> dict[str, float]:
+    """Return the mean of each metric over the images, with its standard error (``NAME_se``).
+
+    And the same of the corrupted ones, where the file holds them, as ``corrupted_NAME``. Read batch
+    by batch. Values are clipped to [0, 1] first, for vectors not.
+
+    Arguments:
+        samples: restored, with ``clean``.
+        name: what messages call the file.
+        metrics: of `METRICS`; PSNR and SSIM take the range of the data to be 1.
+
+    Raises:
+        DamagedInputError: the file holds no clean examples.
+        UsageError: a metric does not fit the examples.
+    """
+    if "clean" not in samples.names:
+        raise DamagedInputError(f"{name}: holds no clean examples to compare with")
+    image = len(samples.shape) == 3
+    if not image and set(metrics) - {"mse"}:
+        raise UsageError(f"{name} holds vectors, which have only --metric mse")
+    if "ssim" in metrics and min(samples.shape[1:]) < _LEAST_SIDE:
+        raise UsageError(f"--metric ssim takes images of {_LEAST_SIDE} pixels a side at least")
+    versions = {"": "samples"}
+    if "corrupted" in samples.names:
+        versions["corrupted_"] = "corrupted"
+    found: dict[str, list[Tensor]] = {}
+    for start in range(0, len(samples), batch_size):
+        stop = start + batch_size
+        clean = torch.from_numpy(samples.read(start, stop, "clean"))
+        for prefix, dataset in versions.items():
+            x = torch.from_numpy(samples.read(start, stop, dataset))
+            if image:
+                x = x.clamp(0, 1)
+            for metric in metrics:
+                found.setdefault(prefix + metric, []).append(_figure(metric, x, clean))
+        advance(len(clean))
+    result = {}
+    for key, parts in found.items():
+        values = torch.cat(parts).double()
+        result[key] = float(values.mean())
+        error = float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+        result[f"{key}_se"] = error
+    return result
+
+
+def _figure(metric: str, x: Tensor, clean: Tensor) -> Tensor:
+    """Return a metric of each example, (B,)."""
+    if metric == "ssim":
+        from torchmetrics.functional.image import structural_similarity_index_measure
+
+        values = structural_similarity_index_measure(x, clean, reduction="none", data_range=1.0)
+        assert isinstance(values, Tensor)
+        return values
+    mse = (x - clean).square().flatten(1).mean(1)
+    # An image restored without error would be infinitely good: count it as 8 bits' rounding.
+    floor = (1 / 510) ** 2
+    return mse if metric == "mse" else -10 * mse.clamp(min=floor).log10()

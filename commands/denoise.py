@@ -1,0 +1,212 @@
+"""``arcsm denoise``: restore corrupted examples."""
+
+import math
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from arcsm_cli.cli_options import (
+    BatchSize,
+    CenterCrop,
+    Data,
+    DataDir,
+    Device,
+    Download,
+    Force,
+    Json,
+    Limit,
+    Model,
+    Output,
+    Resize,
+    Seed,
+    data_options,
+    resolve_device,
+)
+from arcsm_cli.cli_progress import progress
+from arcsm_cli.cli_run import provenance_entry
+from arcsm_cli.cli_table import print_result
+from arcsm_cli.errors import DamagedInputError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def run(
+    model: Model,
+    data: Data,
+    output: Output,
+    corrupt: Annotated[
+        str | None,
+        typer.Option(
+            "--corrupt",
+            metavar="KIND:VALUE",
+            show_default="none: DATA are corrupted already",
+            help="Corrupt clean DATA first: gaussian:S, salt-pepper:P, or mask:FILE (an .npy, "
+            "what is not zero is hidden, or an image, what is white is).",
+        ),
+    ] = None,
+    method: Annotated[
+        Literal["single-step", "sequential", "langevin", "ode", "particles"] | None,
+        typer.Option(
+            "--method",
+            show_default="ode; particles for salt-pepper and masks",
+            help="How to restore; see below.",
+        ),
+    ] = None,
+    sigma: Annotated[
+        float | None,
+        typer.Option(
+            "--sigma",
+            metavar="S",
+            show_default="that of --corrupt, else estimated",
+            help="Noise level to restore at.",
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps",
+            metavar="N",
+            min=1,
+            show_default="ode: 8; langevin: 20 a level",
+            help="Steps for each scalar.",
+        ),
+    ] = None,
+    particles: Annotated[
+        int | None,
+        typer.Option(
+            "--particles", metavar="N", min=1, show_default="16", help="Particles an example."
+        ),
+    ] = None,
+    lag: Annotated[
+        int | None,
+        typer.Option(
+            "--lag",
+            metavar="N",
+            min=0,
+            show_default="three rows",
+            help="Particles decide a scalar N scalars later.",
+        ),
+    ] = None,
+    clip: Annotated[bool, typer.Option("--clip/--no-clip", help="Clip images to [0, 1].")] = True,
+    batch_size: BatchSize = 64,
+    device: Device = "auto",
+    seed: Seed = 0,
+    force: Force = False,
+    json: Json = False,
+    data_dir: DataDir = None,
+    download: Download = False,
+    center_crop: CenterCrop = None,
+    resize: Resize = None,
+    limit: Limit = None,
+) -> None:
+    """Restore corrupted examples.
+
+    The output holds the restored examples as samples, beside the corrupted and, if --corrupt made
+    them, the clean ones; 'arcsm eval' compares them and 'arcsm plot' shows them.
+
+    single-step: the expected clean value of every scalar at once, with contexts from the corrupted
+    example. sequential: the same one after another, with contexts from what is restored. ode: each
+    scalar follows the probability flow from its noise to the last level, so contexts stay sharp.
+    langevin: annealed Langevin dynamics from the corrupted value. particles: many drawn
+    restorations an example, weighed by how well they foresee the corrupted values to come; the
+    slowest, and the one that knows salt-pepper noise and masks for what they are.
+
+    Examples are read and written batch by batch, whatever their number.
+
+    Examples:
+
+      arcsm denoise mnist.safetensors mnist --corrupt gaussian:0.6 --limit 100 -o restored.h5
+      arcsm denoise mnist.safetensors noisy.h5 --sigma 0.5 -o restored.h5
+      arcsm denoise mnist.safetensors mnist --corrupt mask:half.png --limit 64 -o filled.h5
+      arcsm data digits -o - | arcsm denoise m.safetensors - --corrupt salt-pepper:0.3 -o out.h5
+    """
+    import torch
+
+    from arcsm_cli.data.stream import open_stream
+    from arcsm_cli.denoising.choose import (
+        Settings,
+        choose_denoiser,
+        estimate_sigma,
+        parse_corruption,
+    )
+    from arcsm_cli.denoising.corruption import STREAMS, Mask
+    from arcsm_cli.evaluation.model_metrics import check_shape
+    from arcsm_cli.io.atomic import atomic_output, check_output
+    from arcsm_cli.io.provenance import extend, sha256_file
+    from arcsm_cli.io.samples import SampleWriter
+    from arcsm_cli.io.streams import label, local_input
+    from arcsm_cli.models.arcsm import ARCSM
+    from arcsm_cli.models.load import load_model
+    from arcsm_cli.runtime import reuse_memory
+    from arcsm_cli.sampling.noise import SampleNoise
+
+    if model == "-" and data == "-":
+        raise UsageError("standard input can be read only once")
+    if sigma is not None and not (sigma > 0 and math.isfinite(sigma)):
+        raise UsageError(f"--sigma {sigma:g}: expected a positive number")
+    check_output(output, force=force)
+    options = data_options(
+        data_dir=data_dir,
+        download=download,
+        center_crop=center_crop,
+        resize=resize,
+        limit=limit,
+        seed=seed,
+    )
+    torch_device = resolve_device(device)
+    reuse_memory()
+    with local_input(model) as path:
+        checkpoint, network = load_model(path)
+        digest = sha256_file(path)
+    if not isinstance(network, ARCSM):
+        raise UsageError(
+            f"{label(model)}: denoise takes a score model; this one is of kind {network.kind}"
+        )
+    network = network.to(torch_device)
+    image = network.config.is_image
+    corruption = None if corrupt is None else parse_corruption(corrupt, network)
+    settings = Settings(method, sigma, steps, particles, lag)
+    with open_stream(data, options, default_split="test", like=network.config.shape) as examples:
+        check_shape(network, examples)
+        estimated = None
+        if corruption is None and sigma is None and image:
+            # Twice: the model sees [0, 1] as [-1, 1].
+            estimated = 2 * estimate_sigma(next(iter(examples.batches(256))))
+        denoiser = choose_denoiser(network, corruption, settings, estimated)
+        entry = provenance_entry(seed=seed, inputs={label(model): digest, data: examples.digest})
+        chain = extend([checkpoint.provenance, examples.source], entry)
+        with (
+            atomic_output(output, force=force) as target,
+            SampleWriter(target, network.config.shape, chain) as sink,
+            progress(len(examples) * network.config.dimensions, "denoising") as bar,
+        ):
+            start = 0
+            for clean in examples.batches(batch_size):
+                indices = range(start, start + len(clean))
+                corrupted = clean
+                if corruption is not None:
+                    own = SampleNoise(seed, (STREAMS + i for i in indices))
+                    corrupted = corruption(clean, own)
+                noise = SampleNoise(seed, (STREAMS + STREAMS // 2 + i for i in indices))
+                noise.device = torch_device
+
+                def tick(dimensions: int, count: int = len(clean)) -> None:
+                    bar.update(dimensions * count)
+
+                y = network.sort(corrupted.to(torch_device))
+                restored: Tensor = network.unsort(denoiser(y, noise, tick)).cpu()
+                if not restored.isfinite().all():
+                    raise DamagedInputError(f"{label(model)}: the restored values are not finite")
+                if clip and image:
+                    restored = restored.clamp(0, 1)
+                if isinstance(corruption, Mask):  # free of rounding
+                    restored = torch.where(corruption.hidden, restored, clean)
+                known = None if corruption is None else clean
+                sink.append(restored, corrupted=corrupted, clean=known)
+                start += len(clean)
+    if json and output != "-":
+        figures: dict[str, object] = {"samples": start}
+        if denoiser.sigma is not None:
+            figures["sigma"] = denoiser.sigma
+        print_result({"method": denoiser.method, "metrics": figures}, json=True)
