@@ -15,7 +15,9 @@ from arcsm_cli.errors import Interrupted
 COMMANDS = {
     "train": "Train a model on DATA",
     "sample": "Draw samples from a model",
+    "denoise": "Restore corrupted examples",
     "eval": "Measure a model on DATA, or samples",
+    "ood-score": "Score how unlike the training data examples are",
     "info": "Say what a file is and where it comes from",
     "plot": "Draw a figure of a file",
     "data": "Write any DATA as an HDF5 file",

@@ -31,7 +31,13 @@ if TYPE_CHECKING:
 
 _MODEL_METRICS = ("nll", "bpd", "csm")
 _FEATURE_METRICS = ("fid", "kid")
-_SAMPLE_METRICS = ("moments", "energy", "sliced-wasserstein", *_FEATURE_METRICS)
+_RESTORATION_METRICS = ("psnr", "ssim", "mse")
+_SAMPLE_METRICS = (
+    *("moments", "energy", "sliced-wasserstein"),
+    *_FEATURE_METRICS,
+    *_RESTORATION_METRICS,
+    "auroc",
+)
 
 
 def _metrics(given: list[str] | None, known: tuple[str, ...], default: list[str]) -> list[str]:
@@ -52,9 +58,10 @@ def run(
         typer.Option(
             "--metric",
             metavar="NAME,...",
-            show_default="all that apply, but fid and kid",
+            show_default="all that apply, but fid, kid, auroc and those of denoise",
             help="Of a model: nll, bpd, csm. Of samples: moments, energy, "
-            "sliced-wasserstein, fid, kid.",
+            "sliced-wasserstein, fid, kid. Of what denoise wrote: psnr, ssim, mse. "
+            "Of scores: auroc.",
         ),
     ] = None,
     method: Annotated[
@@ -109,8 +116,8 @@ def run(
     """Measure a model on DATA, or samples.
 
     For a model: the exact negative log-likelihood (nll, nats an example; bpd, bits per dimension)
-    of DATA plus noise of the model's last level, and the composite score matching objective
-    (csm). The output says which density was evaluated. 'flow' follows every scalar through the
+    of DATA plus noise of the model's last level, and the composite score matching objective (csm,
+    of scores). The output says which density was evaluated. 'flow' follows every scalar through the
     noise levels; 'quadrature' normalises the last level's scores on a grid.
 
     For samples: their moments, and with --against their distances to DATA. 'energy' is zero in
@@ -120,12 +127,19 @@ def run(
     'kid' comes with the standard deviation between its subsets. The network's weights are fetched
     only with --download.
 
+    For what denoise wrote from clean examples: psnr (dB), ssim and mse of the restored and of the
+    corrupted examples, for values in [0, 1].
+
+    For scores that ood-score wrote: with --metric auroc, how well each statistic tells them from
+    those of --against, see ood-score.
+
     Examples:
 
       arcsm eval digits.safetensors digits --metric nll,bpd
       arcsm eval g.safetensors 8gaussians --method quadrature --json
       arcsm eval digits.safetensors digits -o scored.h5
       arcsm sample m.safetensors -n 500 -o - | arcsm eval - --against digits
+      arcsm denoise m.safetensors mnist --corrupt gaussian:0.6 -o - | arcsm eval - --metric psnr
       arcsm eval s.h5 --against cifar10 --metric fid,kid --feature-weights inception.safetensors
     """
     from arcsm_cli.io.streams import label, local_input, sniff
@@ -183,7 +197,16 @@ def run(
             )
     if output == "-":
         return
-    print_result(result, json=json)
+    print_result(result if json else _readable(result), json=json)
+
+
+def _readable(result: dict[str, Any]) -> dict[str, Any]:
+    """A result as the table shows it: figures that separate sets as rows."""
+    if "statistics" not in result:
+        return result
+    from arcsm_cli.evaluation.ood_report import readable
+
+    return readable(result, [against["name"] for against in result["against"]])
 
 
 def _model(
@@ -227,7 +250,7 @@ def _model(
     metrics = metrics or list(metrics_of(model))
     for metric in metrics:
         if metric not in metrics_of(model):
-            raise UsageError(f"--metric {metric} is of scores, {name} is trained by likelihood")
+            raise UsageError(f"--metric {metric} is of scores, {name} has none: use nll or bpd")
     if method is not None and not {"nll", "bpd"} & set(metrics):
         raise UsageError(f"--method {method} applies to the metrics nll and bpd alone")
     examples = load_data(data, options, default_split="test", like=model.config.shape)
@@ -286,13 +309,20 @@ def _samples(
     from arcsm_cli.data.spec import load_data
     from arcsm_cli.evaluation.feature_weights import find_weights
     from arcsm_cli.evaluation.image_features import InceptionFeatures
+    from arcsm_cli.evaluation.restoration import restoration_figures
     from arcsm_cli.evaluation.sample_report import check_comparable, check_images, measure
     from arcsm_cli.io.samples import SampleFile
     from arcsm_cli.io.streams import label
 
     plain = ["moments"] if against is None else ["moments", "energy", "sliced-wasserstein"]
     names = _metrics(metric, _SAMPLE_METRICS, plain)
-    distances = [name for name in names if name != "moments"]
+    if "auroc" in names:
+        if len(names) > 1 or against is None:
+            raise UsageError("--metric auroc is of scores, alone, with --against SCORES.h5")
+        return _scores(path, against, options.seed)
+    restoration = [name for name in names if name in _RESTORATION_METRICS]
+    others = [name for name in names if name not in restoration]
+    distances = [name for name in others if name != "moments"]
     features = [name for name in names if name in _FEATURE_METRICS]
     if distances and against is None:
         raise UsageError(f"--metric {distances[0]} needs --against DATA")
@@ -317,10 +347,26 @@ def _samples(
         result["metrics"] = measure(
             samples,
             data,
-            metrics=names,
+            metrics=others,
             extract=extract,
             batch_size=batch_size,
             seed=options.seed,
             advance=bar.update,
         )
+        if restoration:
+            result["metrics"] |= restoration_figures(samples, label(path), metrics=restoration)
     return result
+
+
+def _scores(path: "Path", against: str, seed: int) -> dict[str, Any]:
+    from arcsm_cli.evaluation.ood_report import report, shared_statistics
+    from arcsm_cli.io.streams import label
+
+    inside, outside = shared_statistics([str(path), against])
+    counts = [len(next(iter(values.values()))) for values in (inside, outside)]
+    return {
+        "scores": label(path),
+        "examples": counts[0],
+        "against": [{"name": label(against), "examples": counts[1]}],
+        **report(inside, {label(against): outside}, seed=seed),
+    }

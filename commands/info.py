@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,8 @@ def run(
     file: Annotated[
         str,
         typer.Argument(
-            metavar="FILE", help="A checkpoint, its .resume file, or samples; - is stdin."
+            metavar="FILE",
+            help="A checkpoint, its .resume or .reference file, or samples; - is stdin.",
         ),
     ],
     json: Json = False,
@@ -29,7 +31,7 @@ def run(
     Reads the whole file and checks it, whatever its name: a checkpoint (kind of model, settings,
     number of parameters, how far it was trained), the .resume file beside one, or samples (how
     many, their shape, what else is stored). The provenance lists every command that touched the
-    data, oldest first.
+    data, oldest first. Also the .reference file of ood-score.
 
     Examples:
 
@@ -80,6 +82,15 @@ def _tensors(path: Path) -> dict[str, Any]:
 
     with path.open("rb") as file:
         metadata = read_header(file, label(path)).metadata
+
+    from arcsm_cli.io import reference_file
+
+    if metadata.get("format") == reference_file.FORMAT:
+        reference = asdict(reference_file.load_reference_file(path))
+        typical = reference.pop("statistics")
+        medians = {name: values["median"] for name, values in typical.items()}
+        deviations = {f"{name}_mad": values["mad"] for name, values in typical.items()}
+        return {"format": metadata["format"], "metrics": medians | deviations, **reference}
 
     # After the header has shown that the file deserves it: this loads PyTorch.
     from arcsm_cli.io.checkpoint import RESUME_FORMAT, load_checkpoint, load_resume

@@ -81,6 +81,15 @@ def run(
             help="Images in a row.",
         ),
     ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--against",
+            metavar="SCORES",
+            show_default="none",
+            help="Of what ood-score wrote, draw ROC curves and histograms against these.",
+        ),
+    ] = None,
     device: Device = "auto",
     force: Force = False,
 ) -> None:
@@ -90,7 +99,8 @@ def run(
     of clean, corrupted and restored where the file holds those; vectors as a histogram (one
     dimension), a scatter plot (two) or a scatter matrix (of the first five). A checkpoint: its
     training curves or, with --density, the exact density of the model, which is that of the data
-    plus noise of the last level. Equal files give equal figures, byte for byte.
+    plus noise of the last level. Scores, with --against other scores: for each statistic the
+    histograms and the ROC curves. Equal files give equal figures, byte for byte.
 
     Examples:
 
@@ -98,14 +108,20 @@ def run(
       arcsm plot g.h5 --model g.safetensors -o scatter.png
       arcsm plot g.safetensors -o training.pdf
       arcsm plot g.safetensors --density --slices -1,0,1 -o density.png
+      arcsm plot scores.h5 --against other.h5 -o roc.png
       arcsm sample digits.safetensors -n 100 -o - | arcsm plot - --columns 20 -o digits.png
     """
     from arcsm_cli.io.atomic import atomic_output, check_output
     from arcsm_cli.io.streams import label, local_input, sniff
-    from arcsm_cli.plotting.choose import figure_of_checkpoint, figure_of_samples
+    from arcsm_cli.plotting.choose import (
+        figure_of_checkpoint,
+        figure_of_samples,
+        figure_of_scores,
+    )
     from arcsm_cli.plotting.figure import figure_format
 
-    if file == "-" and model == "-":
+    others = against or []
+    if [file, model, *others].count("-") > 1:
         raise UsageError("standard input can be read only once")
     if output is None:
         if file == "-":
@@ -121,19 +137,26 @@ def run(
         if kind == "samples":
             if density or values:
                 raise UsageError(f"{label(file)} holds samples; --density is for checkpoints")
-            write = figure_of_samples(
-                path,
-                model=model,
-                scale=scale,
-                count=count,
-                columns=columns,
-                device=device,
-                track=track,
+            if others and (model, scale, count, columns) != (None, None, None, None):
+                raise UsageError("--against draws scores: without options of other figures")
+            write = (
+                figure_of_scores(path, others)
+                if others
+                else figure_of_samples(
+                    path,
+                    model=model,
+                    scale=scale,
+                    count=count,
+                    columns=columns,
+                    device=device,
+                    track=track,
+                )
             )
         elif kind == "checkpoint":
-            if (model, count, columns) != (None, None, None):
+            if (model, count, columns, against) != (None, None, None, None):
                 raise UsageError(
-                    f"{label(file)} is a checkpoint; --model, --count and --columns are for samples"
+                    f"{label(file)} is a checkpoint; --model, --count, --columns and --against are "
+                    "for samples"
                 )
             write = figure_of_checkpoint(
                 path, density=density, slices=values, scale=scale, device=device, track=track

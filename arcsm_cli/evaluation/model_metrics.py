@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.data.stream import Examples
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.evaluation.likelihood import log_likelihood
 from arcsm_cli.models.arcsm import ARCSM
@@ -57,11 +58,7 @@ def evaluate(
     check_shape(model, data)
     start = 0
     for x in data.batches(batch_size):
-        rows = model.sort(x.to(model.mean.device))
-        if perturb and model.sigma_min > 0:
-            indices = range(start + _PERTURBATION, start + _PERTURBATION + len(x))
-            noise = SampleNoise(seed, indices, rows.device)
-            rows = rows + model.sigma_min * noise.normal(rows.shape[1])
+        rows = noisy_rows(model, x, start, perturb=perturb, seed=seed)
         figures = {}
         if "nll" in metrics or "bpd" in metrics:
             figures["nll"] = -log_likelihood(model, rows, method).sum(1) + log_scale(model)
@@ -77,7 +74,24 @@ def evaluate(
         start += len(x)
 
 
-def check_shape(model: AutoregressiveModel, data: Dataset) -> None:
+def noisy_rows(
+    model: AutoregressiveModel, x: Tensor, start: int, *, perturb: bool = True, seed: int = 0
+) -> Tensor:
+    """Return examples in file units, (B, *shape), as sorted ones (B, D) with the model's noise.
+
+    Arguments:
+        start: number of the first one; example i's noise depends on the seed and i alone.
+        perturb: whether to add the noise of the last level, see `evaluate`.
+    """
+    rows = model.sort(x.to(model.mean.device))
+    if perturb and model.sigma_min > 0:
+        indices = range(start + _PERTURBATION, start + _PERTURBATION + len(x))
+        noise = SampleNoise(seed, indices, rows.device)
+        rows = rows + model.sigma_min * noise.normal(rows.shape[1])
+    return rows
+
+
+def check_shape(model: AutoregressiveModel, data: Examples) -> None:
     """Refuse data of another shape than the model's.
 
     Raises:

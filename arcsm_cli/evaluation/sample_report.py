@@ -74,7 +74,7 @@ def measure(
         DamagedInputError: a block of the samples is damaged.
     """
     result: dict[str, float] = {}
-    if not set(metrics) <= set(image_features.METRICS):
+    if set(metrics) - set(image_features.METRICS):
         x = torch.from_numpy(samples.read(0, len(samples)))
         if "moments" in metrics:
             result |= moments(x)

@@ -146,6 +146,36 @@ def figure_of_checkpoint(
     return partial(write_figure, draw, height=height)
 
 
+def figure_of_scores(path: Path, against: list[str]) -> Writer:
+    """Return what writes the figure of a scored sample file against others.
+
+    Arguments:
+        path: the file of the in-distribution examples.
+        against: paths of the others, or ``-``.
+
+    Raises:
+        UsageError: there are more files, or statistics, than a figure has room for.
+        MissingInputError: a file does not exist or cannot be read.
+        DamagedInputError: one is damaged or holds no scores, or they have none in common.
+    """
+    from arcsm_cli.evaluation.ood_report import shared_statistics, short
+    from arcsm_cli.plotting.roc import MOST_SETS, MOST_STATISTICS, ROW, draw_scores
+
+    if len(against) > MOST_SETS:
+        raise UsageError(f"--against is given {len(against)} times; a figure shows {MOST_SETS}")
+    first, *others = shared_statistics([str(path), *against])
+    first = dict(list(first.items())[:MOST_STATISTICS])
+    names = [short(label(name)) for name in against]
+    if len({label(path), *names}) <= len(names):  # equal names in different folders
+        names = [label(name) for name in against]
+    draw = partial(
+        draw_scores,
+        inside=(short(label(path)), first),
+        outside=dict(zip(names, others, strict=True)),
+    )
+    return partial(write_figure, draw, height=ROW * len(first) + 0.2)
+
+
 def _restored(source: str | Path, device: str) -> AutoregressiveModel:
     from arcsm_cli.io.checkpoint import load_checkpoint
     from arcsm_cli.models.restore import restore

@@ -1,0 +1,198 @@
+"""Statistics of single examples that tell data like the training data from others.
+
+What a model says of an example x, with s_d its conditional scores at the last noise level:
+
+    score-sum     sum_d s_d: the statistic of the paper, in our reading (section 8 of its method)
+    score-norm    mean_d s_d^2
+    csm           sum_d (1/2 s_d^2 + ds_d/dx_d), the summand of the training objective
+    nll           -log p(x), exact, in nats
+
+Each has a direction, fixed here and not chosen by looking at the outcome: which values are taken
+for more like the training data. A likelihood is no measure of typicality, though: an image of one
+grey has a higher density than any training image (Nalisnick et al. 2019). So each statistic t also
+comes two-sided, |t - median of t over training data|, the smaller the more like the training data:
+``typicality`` for score-sum, and ``NAME-typicality`` for the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from arcsm_cli.data.stream import Examples
+from arcsm_cli.errors import DamagedInputError, UsageError
+from arcsm_cli.evaluation.likelihood import log_likelihood
+from arcsm_cli.evaluation.model_metrics import check_shape, log_scale, noisy_rows
+from arcsm_cli.models.arcsm import ARCSM
+from arcsm_cli.models.base import AutoregressiveModel
+
+Direction = Literal["higher", "lower"]
+
+BASES: dict[str, Direction] = {
+    "score-sum": "higher",
+    "score-norm": "lower",
+    "csm": "lower",
+    "nll": "lower",
+}
+"""What is read off a model, and which values are like the training data's."""
+
+TYPICALITIES = {
+    ("typicality" if base == "score-sum" else f"{base}-typicality"): base for base in BASES
+}
+"""The two-sided statistics, and what each is the distance of from its median."""
+
+STATISTICS: dict[str, Direction] = BASES | dict.fromkeys(TYPICALITIES, "lower")
+"""Every statistic, and which of its values are like the training data's."""
+
+
+class Scored(NamedTuple):
+    """One batch: the examples as evaluated, in file units, and (B,) figures of each by name."""
+
+    examples: Tensor
+    figures: dict[str, Tensor]
+
+
+def base_of(statistic: str) -> str:
+    """Return what a statistic is computed from, of `BASES`.
+
+    Example:
+        >>> base_of("csm-typicality"), base_of("typicality"), base_of("nll")
+        ('csm', 'score-sum', 'nll')
+    """
+    return TYPICALITIES.get(statistic, statistic)
+
+
+def statistics_of(model: AutoregressiveModel) -> tuple[str, ...]:
+    """Return which of `STATISTICS` a model has; all but the likelihood's are of scores."""
+    scores = isinstance(model, ARCSM)
+    return tuple(name for name in STATISTICS if scores or base_of(name) == "nll")
+
+
+def default_statistic(model: AutoregressiveModel) -> str:
+    """Return the statistic that is taken when none is named; see docs/guide.md for why."""
+    return "csm-typicality" if isinstance(model, ARCSM) else "nll-typicality"
+
+
+def choose_statistics(model: AutoregressiveModel, given: list[str] | None, name: str) -> list[str]:
+    """Return the statistics that ``--statistic`` names, each of them once, or the default one.
+
+    Arguments:
+        given: names, several of them in one text with commas between.
+        name: what messages call the model.
+
+    Raises:
+        UsageError: one is unknown, or of scores, which the model has not.
+    """
+    names = [part for text in given or [] for part in text.split(",") if part]
+    for part in names:
+        if part not in STATISTICS:
+            raise UsageError(f"--statistic {part}: expected one of {', '.join(STATISTICS)}")
+        if part not in (there := statistics_of(model)):
+            raise UsageError(
+                f"--statistic {part} is of scores, {name} is trained by likelihood: it has "
+                f"{' and '.join(there)}"
+            )
+    return list(dict.fromkeys(names)) or [default_statistic(model)]
+
+
+def needs_reference(statistics: list[str]) -> list[str]:
+    """Return the bases, in order, whose medians over training data these statistics take."""
+    return list(dict.fromkeys(TYPICALITIES[name] for name in statistics if name in TYPICALITIES))
+
+
+def score(
+    model: AutoregressiveModel,
+    examples: Examples,
+    *,
+    statistics: list[str],
+    medians: Mapping[str, float] | None = None,
+    perturb: bool = True,
+    batch_size: int = 128,
+    seed: int = 0,
+) -> Iterator[Scored]:
+    """Score examples batch by batch, each with noise of the last level as `eval` adds it.
+
+    Arguments:
+        examples: clean examples of the model's shape.
+        statistics: of `statistics_of` the model.
+        medians: over training data, of the bases that `needs_reference` names.
+        perturb: add the noise; False for examples that carry it already. Nothing is added for
+            models of 8-bit values.
+        batch_size: examples at a time; the figures do not depend on it.
+        seed: of the noise; example i's depends on the seed and i alone.
+
+    Raises:
+        DamagedInputError: the examples are of another shape, or the statistics are not finite.
+    """
+    check_shape(model, examples)
+    bases = list(dict.fromkeys(base_of(name) for name in statistics))
+    start = 0
+    for x in examples.batches(batch_size):
+        rows = noisy_rows(model, x, start, perturb=perturb, seed=seed)
+        found = _bases(model, rows, bases)
+        if not all(bool(values.isfinite().all()) for values in found.values()):
+            raise DamagedInputError(
+                f"{examples.name}: the model's scores are not numbers on these data"
+            )
+        figures = {name: _statistic(name, found, medians or {}) for name in statistics}
+        yield Scored(model.unsort(rows).cpu(), figures)
+        start += len(x)
+
+
+def collect(
+    batches: Iterator[Scored], count: int, seen: Callable[[Scored], None]
+) -> dict[str, NDArray[np.float64]]:
+    """Return the figures of all batches by name, (count,) each.
+
+    They are written into arrays made beforehand: thousands of small ones, made between the large
+    ones of the batches, would keep the C library from reusing those.
+
+    Arguments:
+        batches: of `score`.
+        count: how many examples they have together.
+        seen: called with every batch.
+    """
+    collected: dict[str, NDArray[np.float64]] = {}
+    start = 0
+    for batch in batches:
+        stop = start + len(batch.examples)
+        for name, values in batch.figures.items():
+            collected.setdefault(name, np.empty(count))[start:stop] = values.numpy()
+        seen(batch)
+        start = stop
+    return collected
+
+
+def towards_training_data(statistic: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return values with the sign that makes higher ones more like the training data."""
+    return values if STATISTICS[statistic] == "higher" else -values
+
+
+@torch.no_grad()
+def _bases(model: AutoregressiveModel, rows: Tensor, names: list[str]) -> dict[str, Tensor]:
+    """Return the (B,) figures of sorted examples (B, D), in float64 on the CPU."""
+    found = {}
+    if "nll" in names:
+        found["nll"] = -log_likelihood(model, rows).cpu().double().sum(1) + log_scale(model)
+    if set(names) - {"nll"}:
+        assert isinstance(model, ARCSM)
+        s, ds = model.score_and_derivative(
+            rows, model.contexts(rows), rows.new_tensor(model.sigma_min)
+        )
+        s, ds = s.cpu().double(), ds.cpu().double()
+        found["score-sum"] = s.sum(1)
+        found["score-norm"] = s.square().mean(1)
+        found["csm"] = (0.5 * s.square() + ds).sum(1)
+    return {name: found[name] for name in names}
+
+
+def _statistic(name: str, found: Mapping[str, Tensor], medians: Mapping[str, float]) -> Tensor:
+    if name not in TYPICALITIES:
+        return found[name]
+    base = TYPICALITIES[name]
+    return (found[base] - medians[base]).abs()

@@ -1,0 +1,139 @@
+"""``MODEL.safetensors.reference``: what a model's statistics are like on its training data.
+
+A safetensors file without tensors, whose metadata say everything. It is read with the same
+suspicion as a checkpoint: bounded, checked, nothing else than numbers and texts.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from arcsm_cli.errors import DamagedInputError
+from arcsm_cli.io import bounded_json
+from arcsm_cli.io.atomic import atomic_output
+from arcsm_cli.io.header import encode_header, read_header
+from arcsm_cli.io.streams import label, local_input, show
+
+FORMAT = "arcsm-reference"
+FORMAT_VERSION = 1
+
+_MAX_BYTES = 1 << 20
+_MAX_STATISTICS = 64
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Typical:
+    """Median of a statistic over training data, and the median distance from it."""
+
+    median: float
+    mad: float
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Typical values of a model's statistics.
+
+    Attributes:
+        checkpoint: SHA-256 of the model's file, for which alone they hold.
+        data: the specification of the training data.
+        digest: SHA-256 of these.
+        limit: how many of them were asked for.
+        count: how many were used.
+        statistics: by name.
+    """
+
+    checkpoint: str
+    data: str
+    digest: str
+    limit: int
+    count: int
+    statistics: dict[str, Typical]
+
+
+def reference_path(model: str) -> str:
+    """Return where the reference of the checkpoint at ``model`` lies.
+
+    Example:
+        >>> reference_path("m.safetensors")
+        'm.safetensors.reference'
+    """
+    return f"{model}.reference"
+
+
+def save_reference(path: str, reference: Reference) -> None:
+    """Write ``reference`` to ``path``, whole or not at all, in place of an earlier one.
+
+    Raises:
+        OutputError: the system refused to write.
+        ValueError: NaN or infinity among the numbers.
+    """
+    metadata = {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "reference": bounded_json.dump(asdict(reference)),
+    }
+    with atomic_output(path, force=True) as target:
+        Path(target).write_bytes(encode_header(metadata, []))
+
+
+def load_reference_file(path: str | os.PathLike[str]) -> Reference:
+    """Read and check what `save_reference` wrote.
+
+    Raises:
+        MissingInputError: the file does not exist or cannot be read.
+        DamagedInputError: it is of another kind, damaged, or from a later version of the format.
+    """
+    name = label(path)
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+        raise DamagedInputError(f"{name}: is not a regular file")
+    with local_input(path) as local, open(local, "rb") as file:
+        if os.fstat(file.fileno()).st_size > _MAX_BYTES:
+            raise DamagedInputError(f"{name}: is longer than the {_MAX_BYTES} bytes of a reference")
+        metadata = read_header(file, name).metadata
+    if metadata.get("format") != FORMAT:
+        raise DamagedInputError(f"{name}: is no file of typical statistics that arcsm wrote")
+    if metadata.get("format_version") != str(FORMAT_VERSION):
+        raise DamagedInputError(
+            f"{name}: has format_version {show(metadata.get('format_version'))}, this arcsm reads "
+            f"{FORMAT_VERSION}"
+        )
+    try:
+        content = bounded_json.parse(metadata.get("reference", ""), size=_MAX_BYTES, items=1000)
+    except bounded_json.JSONError as error:
+        raise DamagedInputError(f"{name}: its reference {error}") from error
+    return _checked(content, name)
+
+
+def _checked(content: Any, name: str) -> Reference:
+    if not isinstance(content, dict) or content.keys() != Reference.__annotations__.keys():
+        raise DamagedInputError(f"{name}: its reference does not have the fields of one")
+    statistics = content["statistics"]
+    sound = (
+        all(isinstance(content[k], str) for k in ("checkpoint", "data", "digest"))
+        and all(_DIGEST.fullmatch(content[k]) for k in ("checkpoint", "digest"))
+        and all(type(content[k]) is int and 0 < content[k] < 1 << 63 for k in ("limit", "count"))
+        and isinstance(statistics, dict)
+        and len(statistics) <= _MAX_STATISTICS
+        and all(_NAME.fullmatch(key) and _is_typical(v) for key, v in statistics.items())
+    )
+    if not sound:
+        raise DamagedInputError(f"{name}: its reference holds values that cannot be")
+    typical = {key: Typical(**{k: float(x) for k, x in v.items()}) for key, v in statistics.items()}
+    return Reference(**content | {"statistics": typical})
+
+
+def _is_typical(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"median", "mad"}
+        and all(type(x) in (int, float) and abs(x) < 1e300 for x in value.values())
+        and all(math.isfinite(x) for x in value.values())
+        and value["mad"] >= 0
+    )

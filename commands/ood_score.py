@@ -1,0 +1,258 @@
+"""``arcsm ood-score``: how unlike the training data examples are."""
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from arcsm_cli.cli_options import (
+    BatchSize,
+    CenterCrop,
+    Data,
+    DataDir,
+    Device,
+    Download,
+    Force,
+    Json,
+    Limit,
+    Model,
+    Resize,
+    Seed,
+    data_options,
+    resolve_device,
+)
+from arcsm_cli.cli_progress import Bar, progress
+from arcsm_cli.cli_run import provenance_entry
+from arcsm_cli.cli_table import print_result
+from arcsm_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from arcsm_cli.data.stream import Examples
+    from arcsm_cli.evaluation.ood import Scored
+    from arcsm_cli.io.samples import SampleWriter
+
+
+def run(
+    model: Model,
+    data: Data,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            show_default="none",
+            help="Write the examples of DATA as scored, with their statistics; - is stdout.",
+        ),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--against",
+            metavar="DATA",
+            show_default="none",
+            help="Other data, that DATA is told from: uniform, constant-uniform, or any.",
+        ),
+    ] = None,
+    statistic: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--statistic",
+            metavar="NAME,...",
+            show_default="csm-typicality; nll-typicality of models trained by mle",
+            help="score-sum, typicality, or one of score-norm, csm, nll, with or without "
+            "-typicality.",
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            "--reference",
+            metavar="DATA",
+            show_default="what the model was trained on",
+            help="Training data, for the medians of the typicalities.",
+        ),
+    ] = None,
+    reference_limit: Annotated[
+        int | None,
+        typer.Option(
+            "--reference-limit",
+            metavar="N",
+            min=1,
+            show_default="1000",
+            help="Take the first N of the training data.",
+        ),
+    ] = None,
+    bootstrap: Annotated[
+        int | None,
+        typer.Option(
+            "--bootstrap",
+            metavar="N",
+            min=0,
+            max=100_000,
+            show_default="1000",
+            help="Draws behind the confidence intervals; 0 for none.",
+        ),
+    ] = None,
+    perturb: Annotated[
+        bool,
+        typer.Option(
+            "--perturb/--no-perturb",
+            help="Add the model's last noise level to DATA and --against first; not for data that "
+            "carry it.",
+        ),
+    ] = True,
+    batch_size: BatchSize = 128,
+    device: Device = "auto",
+    seed: Seed = 0,
+    force: Force = False,
+    json: Json = False,
+    data_dir: DataDir = None,
+    download: Download = False,
+    center_crop: CenterCrop = None,
+    resize: Resize = None,
+    limit: Limit = None,
+) -> None:
+    """Score how unlike the training data examples are.
+
+    Every example of DATA, plus noise of the model's last level, gets a statistic: score-sum, the
+    sum of its conditional scores; score-norm, their mean square; csm, its term of the training
+    objective; nll, its exact negative log-likelihood, which takes far longer. Each also comes
+    two-sided, as the distance from its median over training data: typicality is that of score-sum,
+    NAME-typicality of the others. Models trained by mle have nll and nll-typicality. The medians
+    are kept in MODEL.reference and used again; --reference replaces them.
+
+    With --against, says how well each statistic tells DATA, the positive class, from other data:
+    AUROC with its bootstrap interval of 95 %, AUPR, and the false positive rate where 95 % of DATA
+    pass (fpr95). Which values count as like the training data is fixed beforehand: higher ones for
+    score-sum, lower ones for all others. --limit holds for DATA and for each --against.
+
+    Examples:
+
+      arcsm ood-score digits.safetensors digits --against uniform --against constant-uniform
+      arcsm ood-score m.safetensors mnist --against other.npz --statistic csm-typicality,nll --json
+      arcsm ood-score digits.safetensors digits -o scores.h5
+      arcsm data uniform.npz -o - | arcsm ood-score digits.safetensors - -o other.h5
+      arcsm eval scores.h5 --against other.h5 --metric auroc
+    """
+    from arcsm_cli.data.stream import open_stream
+    from arcsm_cli.evaluation.detection import BOOTSTRAP
+    from arcsm_cli.evaluation.model_metrics import check_shape
+    from arcsm_cli.evaluation.ood import choose_statistics, needs_reference, score
+    from arcsm_cli.evaluation.ood_reference import Request, find_reference
+    from arcsm_cli.evaluation.ood_report import readable, report
+    from arcsm_cli.io.atomic import atomic_output, check_output
+    from arcsm_cli.io.provenance import extend, sha256_file
+    from arcsm_cli.io.samples import SampleWriter
+    from arcsm_cli.io.streams import label, local_input
+    from arcsm_cli.models.load import load_model
+    from arcsm_cli.runtime import reuse_memory
+
+    sets = list(dict.fromkeys(against or []))
+    if [model, data, reference, *(against or [])].count("-") > 1:
+        raise UsageError("standard input can be read only once")
+    if output == "-" and (json or sets):
+        raise UsageError(
+            "-o - takes standard output for the scores, so --against and --json need -o FILE"
+        )
+    if bootstrap is not None and not sets:
+        raise UsageError("--bootstrap is for the figures of --against DATA")
+    if output is not None:
+        check_output(output, force=force)
+    reuse_memory()
+    options = data_options(
+        data_dir=data_dir,
+        download=download,
+        center_crop=center_crop,
+        resize=resize,
+        limit=limit,
+        seed=seed,
+    )
+    torch_device = resolve_device(device)
+    with ExitStack() as stack:
+        path = stack.enter_context(local_input(model))
+        checkpoint, network = load_model(path)
+        network = network.to(torch_device)
+        names = choose_statistics(network, statistic, label(model))
+        if not needs_reference(names) and (reference, reference_limit) != (None, None):
+            raise UsageError("--reference is for the typicalities: name one with --statistic")
+
+        def opened(spec: str) -> "Examples":
+            stream = open_stream(spec, options, default_split="test", like=network.config.shape)
+            examples = stack.enter_context(stream)
+            check_shape(network, examples)
+            return examples
+
+        inside = opened(data)
+        others = {name: opened(name) for name in sets}
+        inputs = {model: sha256_file(path)}
+        typical = None
+        if needs_reference(names):
+            wanted = Request(
+                model_file=model,
+                checkpoint=inputs[model],
+                provenance=checkpoint.provenance,
+                data=reference,
+                limit=reference_limit,
+                options=options,
+                batch_size=batch_size,
+            )
+            typical = find_reference(network, wanted, needs_reference(names), _track)
+            inputs[typical.data] = typical.digest
+        inputs |= {examples.name: examples.digest for examples in (inside, *others.values())}
+        writer = None
+        if output is not None:
+            target = stack.enter_context(atomic_output(output, force=force))
+            entry = provenance_entry(seed=seed, inputs=inputs)
+            chain = extend([checkpoint.provenance, inside.source], entry)
+            writer = stack.enter_context(SampleWriter(target, network.config.shape, chain))
+
+        def values_of(examples: "Examples", writer: "SampleWriter | None" = None) -> Any:
+            batches = score(
+                network,
+                examples,
+                statistics=names,
+                medians={k: v.median for k, v in typical.statistics.items()} if typical else {},
+                perturb=perturb,
+                batch_size=batch_size,
+                seed=seed,
+            )
+            return _collect(batches, len(examples), writer)
+
+        found = values_of(inside, writer)
+        compared = {name: values_of(examples) for name, examples in others.items()}
+    if output == "-" or (output is not None and not (sets or json)):
+        return
+    result: dict[str, Any] = {"model": label(model), "data": inside.name, "examples": len(inside)}
+    if others:
+        result["against"] = [
+            {"name": name, "examples": len(examples)} for name, examples in others.items()
+        ]
+    if typical is not None:
+        result["reference"] = {"data": typical.data, "examples": typical.count}
+    draws = BOOTSTRAP if bootstrap is None else bootstrap
+    result |= report(found, compared, typical=typical, draws=draws, seed=seed)
+    print_result(result if json else readable(result, sets), json=json)
+
+
+def _track(total: int) -> "AbstractContextManager[Bar]":
+    return progress(total, "scoring training data")
+
+
+def _collect(
+    batches: "Iterator[Scored]", total: int, writer: "SampleWriter | None"
+) -> dict[str, Any]:
+    """Writes batches as they come, if there is a writer, and returns all of their figures."""
+    from arcsm_cli.evaluation.ood import collect
+
+    with progress(total, "scoring") as bar:
+
+        def seen(batch: "Scored") -> None:
+            if writer is not None:
+                writer.append(batch.examples, statistics=batch.figures)
+            bar.update(len(batch.examples))
+
+        return collect(batches, total, seen)

@@ -1,0 +1,321 @@
+"""Typical statistics of training data: kept beside the checkpoint, used again, never trusted."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from arcsm_cli.data.dataset import DataOptions
+from arcsm_cli.errors import DamagedInputError, UsageError
+from arcsm_cli.evaluation import ood_reference
+from arcsm_cli.evaluation.ood import score
+from arcsm_cli.evaluation.ood_reference import Request, find_reference, training_data
+from arcsm_cli.io.header import Entry, encode_header
+from arcsm_cli.io.reference_file import (
+    Reference,
+    Typical,
+    load_reference_file,
+    reference_path,
+    save_reference,
+)
+
+DIGEST = "0" * 64
+KEPT = Reference(DIGEST, "rings:train", "1" * 64, 1000, 900, {"csm": Typical(-1.5, 0.25)})
+
+
+def chain(*arguments: str, inputs: dict[str, str] | None = None) -> list[dict[str, Any]]:
+    inputs = {"gaussian:3": "x"} if inputs is None else inputs
+    return [{"command": "train", "arguments": list(arguments), "inputs": inputs}]
+
+
+class Finder:
+    """Asks for references of one small model, and counts how often one is computed."""
+
+    def __init__(self, model: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.model, self.folder = model, folder
+        self.file = folder / "m.safetensors"
+        self.file.write_bytes(b"a checkpoint")
+        self.kept = folder / "m.safetensors.reference"
+        self.scored: list[list[str]] = []
+
+        def counting(*arguments: Any, **options: Any) -> Any:
+            self.scored.append(options["statistics"])
+            return score(*arguments, **options)
+
+        monkeypatch.setattr(ood_reference, "score", counting)
+
+    def __call__(self, *bases: str, **changes: Any) -> Reference:
+        wanted = {
+            "model_file": str(self.file),
+            "checkpoint": DIGEST,
+            "provenance": chain(),
+            "data": None,
+            "limit": None,
+            "options": DataOptions(),
+            "batch_size": 400,
+        } | changes
+        bar = SimpleNamespace(update=lambda steps: None)
+        return find_reference(
+            self.model, Request(**wanted), list(bases or ("csm",)), lambda total: nullcontext(bar)
+        )
+
+
+@pytest.fixture
+def find(
+    random_model: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Finder:
+    return Finder(random_model().float(), tmp_path, monkeypatch)
+
+
+def test_medians_and_deviations_are_those_of_the_training_data(find: Finder) -> None:
+    from arcsm_cli.data.spec import load_data
+
+    found = find()
+    data = load_data("gaussian:3", DataOptions(limit=1000), default_split="train")
+    batches = score(find.model, data, statistics=["csm", "score-sum"], seed=0)
+    figures = [batch.figures for batch in batches]
+    for name in ("csm", "score-sum"):
+        values = torch.cat([figure[name] for figure in figures]).numpy()
+        assert found.statistics[name].median == pytest.approx(np.median(values), rel=1e-5)
+        mad = np.median(np.abs(values - np.median(values)))
+        assert found.statistics[name].mad == pytest.approx(mad, rel=1e-4)
+    assert (found.data, found.count, found.digest) == ("gaussian:3:train", 1000, data.digest)
+
+
+def test_a_reference_is_computed_once(find: Finder) -> None:
+    assert find() == find() == load_reference_file(find.kept)
+    assert find.scored == [["score-sum", "score-norm", "csm"]]
+
+
+def test_what_is_kept_serves_without_the_data(find: Finder) -> None:
+    first = find()
+    assert find(provenance=[]) == first
+
+
+def test_the_likelihood_is_added_when_it_is_asked_for(find: Finder) -> None:
+    first = find(limit=20)
+    more = find("nll", limit=20)
+    assert find.scored[1:] == [["nll"]]
+    assert first.statistics.items() < more.statistics.items()
+    assert find("nll", "csm") == more
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"checkpoint": "2" * 64}, {"limit": 50}, {"data": "gaussian:3:valid"}],
+    ids=["other model", "other limit", "other data"],
+)
+def test_a_stale_reference_is_computed_anew_and_replaced(
+    changes: dict[str, Any], find: Finder
+) -> None:
+    first, second = find(), find(**changes)
+    assert len(find.scored) == 2
+    assert second != first
+    assert load_reference_file(find.kept) == second
+
+
+def test_the_same_data_named_explicitly_are_not_scored_again(find: Finder) -> None:
+    assert find() == find(data="gaussian:3") == find(data="gaussian:3:train", limit=1000)
+    assert len(find.scored) == 1
+
+
+def test_a_model_from_a_pipe_keeps_nothing(find: Finder, tmp_path: Path) -> None:
+    assert find(model_file="-").count == 1000
+    assert find.file in tmp_path.iterdir()
+    assert not find.kept.exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_warned_of(
+    find: Finder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert find().count == 1000
+    assert "not kept" in caplog.text
+    assert not find.kept.exists()
+
+
+def test_fewer_training_data_than_asked_for_are_counted(find: Finder, tmp_path: Path) -> None:
+    np.savetxt(tmp_path / "x.csv", np.random.default_rng(0).normal(size=(7, 3)), delimiter=",")
+    found = find(data=str(tmp_path / "x.csv"))
+    assert (found.limit, found.count) == (1000, 7)
+
+
+@pytest.mark.parametrize(
+    ("provenance", "data"),
+    [
+        (chain("gaussian:3"), "gaussian:3"),
+        ([{"command": "data"}, *chain("-q", inputs={"x.h5": "d"}), {"command": "x"}], "x.h5"),
+        (chain("--config", "c.toml", inputs={"c.toml": "d", "mnist": "e"}), "mnist"),
+        (chain("--config=c.toml", inputs={"c.toml": "d", "mnist": "e"}), "mnist"),
+        ([*chain("rings", inputs={"rings": "d"}), *chain()], "gaussian:3"),
+    ],
+)
+def test_the_last_training_tells_its_data(provenance: list[dict[str, Any]], data: str) -> None:
+    assert training_data(provenance)[0] == data
+
+
+@pytest.mark.parametrize(
+    "provenance",
+    [
+        [],
+        [{"command": "sample"}],
+        [{"command": "train"}],
+        [{"command": "train", "inputs": ["a"], "arguments": 3}],
+        chain("-", inputs={"-": "d"}),
+        chain("a", inputs={"a": "d", "b": "e"}),
+        chain(inputs={}),
+    ],
+)
+def test_where_nothing_is_told_the_data_are_asked_for(
+    provenance: list[dict[str, Any]], find: Finder
+) -> None:
+    with pytest.raises(UsageError, match="--reference DATA"):
+        find(provenance=provenance)
+
+
+def test_training_data_that_are_not_there_are_asked_for(find: Finder) -> None:
+    with pytest.raises(UsageError, match=r"gone\.h5.*--reference DATA"):
+        find(provenance=chain(inputs={"gone.h5": "d"}))
+
+
+def test_training_data_that_changed_are_asked_for(find: Finder, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("1,2,3\n4,5,6\n")
+    with pytest.raises(UsageError, match=r"has changed since.*--reference DATA"):
+        find(provenance=chain(inputs={str(tmp_path / "x.csv"): "d"}))
+
+
+def test_training_data_of_another_shape_are_asked_for(find: Finder) -> None:
+    with pytest.raises(UsageError, match=r"rings.*--reference DATA"):
+        find(provenance=chain(inputs={"rings": "d"}))
+
+
+def test_a_checkpoint_cannot_make_the_program_wait_for_a_pipe(find: Finder, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="neither a file nor a folder"):
+        find(provenance=chain(inputs={str(tmp_path / "pipe"): "d"}))
+
+
+def test_named_reference_data_of_another_shape_are_refused(find: Finder) -> None:
+    with pytest.raises(DamagedInputError, match="rings"):
+        find(data="rings")
+
+
+def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
+    save_reference(str(tmp_path / "r"), KEPT)
+    assert load_reference_file(tmp_path / "r") == KEPT
+
+
+def test_equal_references_are_equal_bytes_that_other_programs_read(tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    for name in ("a", "b"):
+        save_reference(str(tmp_path / name), KEPT)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    with safe_open(tmp_path / "a", "pt") as file:
+        assert file.metadata()["format"] == "arcsm-reference"
+        assert list(file.keys()) == []
+
+
+def test_nothing_that_is_no_number_is_saved(tmp_path: Path) -> None:
+    bad = Reference(DIGEST, "x", DIGEST, 1, 1, {"csm": Typical(float("nan"), 0.0)})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        save_reference(str(tmp_path / "r"), bad)
+    assert list(tmp_path.iterdir()) == []
+
+
+GOOD: dict[str, Any] = {
+    "checkpoint": DIGEST,
+    "data": "x",
+    "digest": DIGEST,
+    "limit": 10,
+    "count": 5,
+    "statistics": {"csm": {"median": 1, "mad": 0.5}},
+}
+HOSTILE = [
+    {"checkpoint": "f" * 63},
+    {"checkpoint": 1},
+    {"digest": None},
+    {"data": ["x"]},
+    {"limit": 0},
+    {"limit": True},
+    {"count": 1.5},
+    {"count": 1 << 70},
+    {"statistics": []},
+    {"statistics": {"csm": 1}},
+    {"statistics": {"csm": {"median": "1", "mad": 1}}},
+    {"statistics": {"csm": {"median": 10**400, "mad": 1}}},
+    {"statistics": {"csm": {"median": 1, "mad": -1}}},
+    {"statistics": {"csm": {"median": True, "mad": 1}}},
+    {"statistics": {"csm": {"median": 1}}},
+    {"statistics": {"\x1b[31m": {"median": 1, "mad": 1}}},
+    {"statistics": {f"s-{i}": {"median": 1, "mad": 1} for i in range(100)}},
+    {"more": 1},
+]
+
+
+def write(path: Path, content: Any, **metadata: str) -> None:
+    text = content if isinstance(content, str) else json.dumps(content)
+    fields = {"format": "arcsm-reference", "format_version": "1", "reference": text} | metadata
+    path.write_bytes(encode_header(fields, []))
+
+
+def test_a_sound_file_is_read(tmp_path: Path) -> None:
+    write(tmp_path / "r", GOOD)
+    assert load_reference_file(tmp_path / "r").statistics == {"csm": Typical(1.0, 0.5)}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [*(GOOD | change for change in HOSTILE), {}, [], 3, "", "{", "[" * 999, '{"a":1,"a":2}'],
+    ids=lambda content: str(content)[-60:],
+)
+def test_hostile_values_are_refused_in_a_line(content: Any, find: Finder) -> None:
+    write(find.kept, content)
+    before = find.kept.read_bytes()
+    with pytest.raises(DamagedInputError, match=r"m\.safetensors\.reference") as raised:
+        find()
+    assert "\n" not in str(raised.value)
+    assert find.kept.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"someone's notes",
+        b"\x80\x04pickled",
+        encode_header({"format": "arcsm-checkpoint"}, []),
+        encode_header({"format": "arcsm-reference", "format_version": "2"}, []),
+        encode_header({"format": "arcsm-reference"}, [Entry("x", "F32", (1 << 40,), 0, 1 << 42)]),
+        (1 << 62).to_bytes(8, "little") + b"{",
+        encode_header({"format": "arcsm-reference", "reference": "x" * (2 << 20)}, []),
+    ],
+    ids=lambda content: str(content[:50]),
+)
+def test_other_files_are_refused_and_left_alone(content: bytes, find: Finder) -> None:
+    find.kept.write_bytes(content)
+    with pytest.raises(DamagedInputError, match=r"m\.safetensors\.reference"):
+        find()
+    assert find.kept.read_bytes() == content
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_refused_without_waiting(
+    make: Callable[[Path], None], find: Finder
+) -> None:
+    make(find.kept)
+    with pytest.raises(DamagedInputError, match="regular file"):
+        find()
+
+
+def test_the_file_lies_beside_the_model() -> None:
+    assert reference_path("a/m.safetensors") == "a/m.safetensors.reference"
