@@ -56,7 +56,7 @@ def restoration_figures(
             if image:
                 x = x.clamp(0, 1)
             for metric in metrics:
-                found.setdefault(prefix + metric, []).append(_figure(metric, x, clean))
+                found.setdefault(prefix + metric, []).append(figure(metric, x, clean))
         advance(len(clean))
     result = {}
     for key, parts in found.items():
@@ -67,7 +67,7 @@ def restoration_figures(
     return result
 
 
-def _figure(metric: str, x: Tensor, clean: Tensor) -> Tensor:
+def figure(metric: str, x: Tensor, clean: Tensor) -> Tensor:
     """Return a metric of each example, (B,)."""
     if metric == "ssim":
         from torchmetrics.functional.image import structural_similarity_index_measure
