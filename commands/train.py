@@ -1,6 +1,5 @@
 """``arcsm train``: fit a model to data."""
 
-import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -33,73 +32,6 @@ if TYPE_CHECKING:
 
 
 _MOST_UNITS = 1 << 16  # of a layer; no checkpoint may have more
-_SIZES = {"small": (32, 2, 0.0), "base": (96, 3, 0.25), "paper": (160, 5, 0.5)}
-
-
-def _sizes(option: str, text: str | None, *, least: int = 0) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    parts = text.split(",") if text else []  # no hidden layers at all
-    # No more digits than the limit has: int() refuses texts of thousands with an error of its own.
-    good = all(p.isdecimal() and len(p) <= 5 and 0 < int(p) <= _MOST_UNITS for p in parts)
-    if not good or len(parts) < least:
-        raise UsageError(
-            f"{option} {text}: expected sizes from 1 to {_MOST_UNITS}, such as 512,512"
-        )
-    return tuple(map(int, parts))
-
-
-def _check_number(option: str, value: float | None, *, zero: bool = False) -> None:
-    """Refuse what is not finite and above 0 (or 0 itself): typer's bounds include their ends."""
-    if value is None or (math.isfinite(value) and (value > 0 or (zero and value == 0))):
-        return
-    wanted = "number, 0 or more" if zero else "positive number"
-    raise UsageError(f"{option} {value:g}: expected a {wanted}")
-
-
-def _check_objective(
-    objective: str,
-    annealing: str,
-    likelihood: str | None,
-    components: int | None,
-    context_width: int | None,
-    draws: int,
-) -> None:
-    """Refuse options that the objective has no use for."""
-    if objective != "mle":
-        if likelihood is not None or components is not None:
-            option = "--likelihood" if likelihood is not None else "--components"
-            raise UsageError(f"{option} is for --objective mle")
-        return
-    if annealing != "none":
-        raise UsageError(f"--objective mle has no annealing: leave out --annealing {annealing}")
-    if context_width is not None:
-        raise UsageError("--context-width is for score models: a likelihood has its own parameters")
-    if draws != 1:
-        raise UsageError("--draws is for score models: a likelihood sees each example once")
-    if components is not None and likelihood == "gaussian":
-        raise UsageError("--components is for mixtures, not for --likelihood gaussian")
-
-
-def _check_context(
-    context: str,
-    hidden: str | None,
-    residual: bool,
-    filters: int | None,
-    blocks: int | None,
-    dropout: float | None,
-) -> None:
-    """Refuse options of the other context network."""
-    of_made = {"--hidden": hidden is not None, "--residual": residual}
-    of_pixelcnn = {
-        "--filters": filters is not None,
-        "--resnet-blocks": blocks is not None,
-        "--dropout": dropout is not None,
-    }
-    for option, given in (of_made if context == "pixelcnn" else of_pixelcnn).items():
-        if given:
-            other = "made" if context == "pixelcnn" else "pixelcnn"
-            raise UsageError(f"{option} is for --context {other}")
 
 
 def run(
@@ -125,13 +57,14 @@ def run(
         bool, typer.Option("--residual", help="Residual hidden layers of MADE (of one size).")
     ] = False,
     size: Annotated[
-        Literal["small", "base", "paper"],
+        Literal["small", "base", "paper"] | None,
         typer.Option(
             "--size",
+            show_default="paper",
             help="PixelCNN++ with 32 filters, 2 blocks and no dropout; 96, 3 and 0.25; or as "
             "published, 160, 5 and 0.5.",
         ),
-    ] = "paper",
+    ] = None,
     filters: Annotated[
         int | None,
         typer.Option(
@@ -140,7 +73,7 @@ def run(
             min=1,
             max=4096,
             show_default="by --size",
-            help="Its channels.",
+            help="Channels of PixelCNN++.",
         ),
     ] = None,
     resnet_blocks: Annotated[
@@ -149,15 +82,18 @@ def run(
             "--resnet-blocks",
             metavar="N",
             min=1,
-            max=256,
+            max=64,
             show_default="by --size",
-            help="Its gated blocks at each of the three resolutions.",
+            help="Gated blocks of PixelCNN++ at each of three resolutions.",
         ),
     ] = None,
     dropout: Annotated[
         float | None,
         typer.Option(
-            "--dropout", metavar="P", min=0, max=1, show_default="by --size", help="In its blocks."
+            "--dropout",
+            metavar="P",
+            show_default="by --size",
+            help="Share of activations dropped in the blocks of PixelCNN++, below 1.",
         ),
     ] = None,
     context_width: Annotated[
@@ -168,7 +104,7 @@ def run(
             min=1,
             max=_MOST_UNITS,
             show_default="16",
-            help="Size of a context vector (of a likelihood, its parameters instead).",
+            help="Size of a context vector of score models.",
         ),
     ] = None,
     score_hidden: Annotated[
@@ -200,9 +136,11 @@ def run(
         Literal["gaussian", "logistic-mixture", "discretized-logistic-mixture"] | None,
         typer.Option(
             "--likelihood",
+            metavar="NAME",
             show_default="discretized-logistic-mixture for pixelcnn without noise, else "
             "logistic-mixture",
-            help="The conditionals of --objective mle; the discretized ones are of 8-bit images.",
+            help="The conditionals of --objective mle: gaussian, logistic-mixture, or of 8-bit "
+            "images discretized-logistic-mixture.",
         ),
     ] = None,
     components: Annotated[
@@ -238,7 +176,7 @@ def run(
         typer.Option(
             "--sigma-min",
             metavar="S",
-            show_default="0.04 for images, else 0.05; mle: 0",
+            show_default="0.04 for images, else 0.05; 0 if discretized",
             help="Last noise level, that of the density modelled.",
         ),
     ] = None,
@@ -381,6 +319,7 @@ def run(
     from arcsm_cli.runtime import reuse_memory
     from arcsm_cli.training.build import Choices, model_config
     from arcsm_cli.training.loop import Batches
+    from arcsm_cli.training.options import check_number, layer_sizes, settled
     from arcsm_cli.training.session import (
         Session,
         fresh_state,
@@ -392,17 +331,32 @@ def run(
 
     if steps is not None and epochs is not None:
         raise UsageError("give --steps or --epochs, not both")
-    for option, value in (("--lr", lr), ("--epochs", epochs), ("--sigma-max", sigma_max)):
-        _check_number(option, value)
-    trained_by_likelihood = objective == "mle"
-    annealing = annealing or ("none" if trained_by_likelihood else "joint")
-    _check_number("--sigma-min", sigma_min, zero=annealing == "none")
-    _check_objective(objective, annealing, likelihood, components, context_width, draws)
-    if trained_by_likelihood and likelihood is None:
-        clean = context == "pixelcnn" and not sigma_min
-        likelihood = "discretized-logistic-mixture" if clean else "logistic-mixture"
-    _check_context(context, hidden, residual, filters, resnet_blocks, dropout)
-    published = _SIZES[size]
+    check_number("--lr", lr)
+    check_number("--epochs", epochs)
+    choices = settled(
+        Choices(
+            order=order,
+            order_seed=order_seed,
+            context=context,
+            context_width=context_width,
+            size=size,
+            filters=filters,
+            resnet_blocks=resnet_blocks,
+            dropout=dropout,
+            likelihood=likelihood or "",
+            components=components,
+            hidden=layer_sizes("--hidden", hidden),
+            residual=residual,
+            score_hidden=layer_sizes("--score-hidden", score_hidden, least=1),
+            annealing=annealing or ("none" if objective == "mle" else "joint"),
+            sigma_max=sigma_max,
+            sigma_min=sigma_min,
+            levels=levels,
+            standardize=standardize,
+        ),
+        objective,
+        draws=draws,
+    )
     streamed = is_stream(output)
     if resume and streamed:
         raise UsageError(f"--resume needs the checkpoint in a file, not -o {output}")
@@ -426,30 +380,7 @@ def run(
     )
     examples, valid = train_and_valid(data, options)
     image = examples.kind == "image"
-    config = model_config(
-        examples,
-        Choices(
-            order=order,
-            order_seed=order_seed,
-            context=context,
-            context_width=16 if context_width is None else context_width,
-            filters=published[0] if filters is None else filters,
-            resnet_blocks=published[1] if resnet_blocks is None else resnet_blocks,
-            dropout=published[2] if dropout is None else dropout,
-            likelihood=likelihood or "",
-            components=10 if components is None else components,
-            hidden=_sizes("--hidden", hidden),
-            residual=residual,
-            score_hidden=_sizes("--score-hidden", score_hidden, least=1),
-            annealing=annealing,
-            sigma_max=sigma_max,
-            sigma_min=sigma_min,
-            levels=levels,
-            standardize=standardize,
-        ),
-    )
-    if objective == "dsm" and config.levels[-1] == 0:
-        raise UsageError("--objective dsm needs noise: give a positive --sigma-min")
+    config = model_config(examples, choices)
     batch = batch_size or (128 if image else 512)
     if steps is None:
         steps = max(

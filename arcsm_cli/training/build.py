@@ -2,29 +2,52 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.errors import UsageError
-from arcsm_cli.models.config import ModelConfig, noise_levels, parameter_width
+from arcsm_cli.io.streams import label
+from arcsm_cli.models.config import LIKELIHOODS, ModelConfig, noise_levels, parameter_width
+
+_T = TypeVar("_T")
 
 _STATISTICS_EXAMPLES = 20_000
 
 
+class PixelCNNSize(NamedTuple):
+    """Sizes of PixelCNN++ that go together."""
+
+    filters: int
+    resnet_blocks: int
+    dropout: float
+
+
+SIZES = {
+    "small": PixelCNNSize(32, 2, 0.0),
+    "base": PixelCNNSize(96, 3, 0.25),
+    "paper": PixelCNNSize(160, 5, 0.5),
+}
+
+
 class Choices(NamedTuple):
-    """What the command line may leave open (None): filled in from the data's kind and size."""
+    """What the command line may leave open (None): filled in from the data's kind and size.
+
+    ``size``, one of `SIZES`, stands for ``filters``, ``resnet_blocks`` and ``dropout`` where those
+    are open.
+    """
 
     order: str = "raster"
     order_seed: int = 0
     context: str = "made"
-    context_width: int = 16
-    filters: int = 160
-    resnet_blocks: int = 5
-    dropout: float = 0.5
+    context_width: int | None = None
+    size: str | None = None
+    filters: int | None = None
+    resnet_blocks: int | None = None
+    dropout: float | None = None
     likelihood: str = ""
-    components: int = 10
+    components: int | None = None
     hidden: tuple[int, ...] | None = None
     residual: bool = False
     score_hidden: tuple[int, ...] | None = None
@@ -45,6 +68,7 @@ def model_config(data: Dataset, choices: Choices) -> ModelConfig:
     Raises:
         UsageError: if the choices do not fit the data or one another.
     """
+    _check_fit(data, choices)
     image = data.kind == "image"
     x = data.take(torch.arange(min(len(data), _STATISTICS_EXAMPLES))).double()
     flat = x.flatten(1)
@@ -58,13 +82,15 @@ def model_config(data: Dataset, choices: Choices) -> ModelConfig:
         else:
             shift, scale = torch.tensor([0.0]), torch.tensor([1.0])
     mean, sd = (mean - shift) / scale, (sd / scale).clamp(min=1e-3)
-    discrete = choices.likelihood == "discretized-logistic-mixture"
+    discrete = choices.likelihood == LIKELIHOODS[-1]
     if discrete:  # its parameters are stated for [-1, 1] itself
         mean, sd = torch.tensor([0.0]), torch.tensor([1.0])
     site = data.shape[0] if discrete and choices.context == "pixelcnn" else 1
-    width = choices.context_width
+    components = _or(choices.components, 10)
+    width = _or(choices.context_width, 16)
     if choices.likelihood:
-        width = parameter_width(choices.likelihood, choices.components, site)
+        width = parameter_width(choices.likelihood, components, site)
+    size = SIZES[choices.size or "paper"]
 
     dimensions = flat.shape[1]
     widths = (64, 64) if dimensions <= 16 else (512, 512) if dimensions <= 256 else (1024, 1024)
@@ -75,12 +101,12 @@ def model_config(data: Dataset, choices: Choices) -> ModelConfig:
         order_seed=choices.order_seed,
         context=choices.context,
         context_width=width,
-        filters=choices.filters,
-        resnet_blocks=choices.resnet_blocks,
-        dropout=choices.dropout,
+        filters=_or(choices.filters, size.filters),
+        resnet_blocks=_or(choices.resnet_blocks, size.resnet_blocks),
+        dropout=_or(choices.dropout, size.dropout),
         likelihood=choices.likelihood,
-        components=choices.components,
-        hidden=widths if choices.hidden is None else choices.hidden,
+        components=components,
+        hidden=_or(choices.hidden, widths),
         residual=choices.residual,
         score_hidden=choices.score_hidden or ((64, 64) if image else (64, 64, 64)),
         annealing=choices.annealing,
@@ -95,10 +121,32 @@ def model_config(data: Dataset, choices: Choices) -> ModelConfig:
     return config
 
 
+def _or(value: _T | None, default: _T) -> _T:
+    return default if value is None else value
+
+
+def _check_fit(data: Dataset, choices: Choices) -> None:
+    """Refuse a context network or a likelihood that is not for examples of this shape."""
+    name, image, sides = label(data.name), data.kind == "image", data.shape[1:]
+    if choices.likelihood == LIKELIHOODS[-1] and not image:
+        raise UsageError(f"--likelihood {LIKELIHOODS[-1]} is of images, {name} holds vectors")
+    if choices.context != "pixelcnn":
+        return
+    takes = "--context pixelcnn takes images"
+    if not image or data.shape[0] not in (1, 3):
+        holds = f"images of {data.shape[0]} channels" if image else "vectors"
+        raise UsageError(f"{takes} of 1 or 3 channels, {name} holds {holds}: use made")
+    if any(side % 4 for side in sides):
+        held = " x ".join(map(str, sides))
+        raise UsageError(
+            f"{takes} with sides that are multiples of 4, {name} holds {held}: use --resize"
+        )
+
+
 def _levels(choices: Choices, *, image: bool, channels: int, sd: float) -> tuple[float, ...]:
     low = choices.sigma_min
-    if low is None and choices.likelihood:
-        low = 0.0  # the density of the data as they are, unless noise is asked for
+    if low is None and choices.likelihood == LIKELIHOODS[-1]:
+        low = 0.0
     if low is None:
         low = 0.04 if image else 0.05
     if choices.annealing == "none":

@@ -16,7 +16,7 @@ from arcsm_cli.io.streams import label, show
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.restore import make_model
 from arcsm_cli.training.loop import generator_for, train
-from arcsm_cli.training.settings import TrainSettings
+from arcsm_cli.training.settings import OBJECTIVES, TrainSettings
 from arcsm_cli.training.state import TrainState
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ def resumed_state(
     if trained_on != digest:
         raise UsageError(f"{label(path)}: the run to resume was trained on other data")
     # Compared before anything is built: a damaged file must not decide how large the model is.
+    _check_objective(values.get("settings"), settings.objective)
     _check_config(values.get("config"), config.to_dict(), label(path))
     try:
         state = TrainState.from_resume(tensors, values, settings, device)
@@ -153,21 +154,30 @@ def resumed_state(
     return state, chain if isinstance(chain, list) else []
 
 
-_OPTIONS = {
-    key: f"--{key.replace('_', '-')}"
-    for key in (
-        *(
-            "context",
-            "likelihood",
-            "components",
-            "annealing",
-            "context_width",
-            "hidden",
-            "residual",
-        ),
-        *("filters", "resnet_blocks", "dropout", "order", "order_seed", "score_hidden"),
-    )
-}
+# In the order in which they are compared: what may have decided others comes first.
+_FIELDS = (
+    "context",
+    "likelihood",
+    "components",
+    "annealing",
+    "context_width",
+    "hidden",
+    "residual",
+    "filters",
+    "resnet_blocks",
+    "dropout",
+    "order",
+    "order_seed",
+    "score_hidden",
+)
+_OPTIONS = {key: f"--{key.replace('_', '-')}" for key in _FIELDS}
+
+
+def _check_objective(theirs: Any, objective: str) -> None:
+    """Refuse to continue a run of another objective, which may have decided the kind of model."""
+    then = theirs.get("objective") if isinstance(theirs, dict) else None
+    if then in OBJECTIVES and then != objective:
+        raise UsageError(f"--objective is {objective}, but the run to resume has {then}")
 
 
 def _check_config(theirs: Any, ours: dict[str, Any], name: str) -> None:
@@ -187,6 +197,12 @@ def _check_config(theirs: Any, ours: dict[str, Any], name: str) -> None:
             option, now, then = "--sigma-min", now[-1], then[-1]
         else:
             option, now, then = "--sigma-max", now[0], then[0]
+    if key == "likelihood" and ours["levels"] != theirs["levels"]:
+        # Either may have decided the other: name both.
+        now, then = (
+            f"{_shown(v)} with --sigma-min {_shown(n)}"
+            for v, n in ((now, ours["levels"]), (then, theirs["levels"]))
+        )
     if option is None:
         raise UsageError(
             f"{name}: the run to resume has {key} {show(then)}, not {show(now)}; give the same "

@@ -65,7 +65,8 @@ class TrainState:
 
     def averaged_model(self) -> AutoregressiveModel:
         """Return a copy of the model with the averaged weights, for validation and sampling."""
-        copy = make_model(self.model.config).to(self.model.mean.device)
+        with torch.random.fork_rng(devices=[]):  # the fresh weights are drawn to be replaced
+            copy = make_model(self.model.config).to(self.model.mean.device)
         copy.load_state_dict(self.average)
         return copy.eval()
 

@@ -1,0 +1,327 @@
+"""``arcsm train --context pixelcnn``: images, grey and in colour, to samples and figures."""
+
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from tests.cli.preloaded import Done, Running
+
+pytest_plugins = ["tests.cli.preloaded"]
+
+Call = Callable[..., "Done"]
+Start = Callable[..., "Running"]
+Train = Callable[..., "Done"]
+
+NETWORK = ("--context", "pixelcnn", "--filters", 4, "--resnet-blocks", 1)
+SHORT = ("--steps", 2, "--batch-size", 8, "--limit", 40, "-o", "m.safetensors")
+
+
+@pytest.fixture
+def train(call: Call) -> Train:
+    """Trains a tiny PixelCNN++ of digits for 2 steps, if not told otherwise."""
+
+    def train(*options: object, data: object = "digits", network: Any = NETWORK) -> "Done":
+        return call("train", data, *network, *SHORT, *options)
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Colour images in folders: ``split`` (PNG, 12 x 8 pixels), ``classes`` (JPEG, 8 x 8), odd."""
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(0)
+    sets = {
+        "split/train": (20, "png", (12, 8)),
+        "split/test": (4, "png", (12, 8)),
+        "classes/cat": (10, "jpg", (8, 8)),
+        "classes/dog": (10, "jpg", (8, 8)),
+        "odd": (10, "png", (10, 10)),
+    }
+    for name, (count, ending, size) in sets.items():
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = random.integers(0, 256, (*size, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{i}.{ending}")
+    np.savez(root / "grey.npz", random.integers(0, 256, (20, 1, 8, 4), dtype=np.uint8))
+    np.savez(root / "four.npz", random.integers(0, 256, (20, 4, 8, 8), dtype=np.uint8))
+    return root
+
+
+def contents(path: Path) -> tuple[dict[str, bytes], dict[str, Any], dict[str, Any]]:
+    """The tensors' bytes, the settings of the model and the training of a checkpoint."""
+    from arcsm_cli.io.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(path)
+    tensors = {name: t.numpy().tobytes() for name, t in checkpoint.tensors.items()}
+    return tensors, checkpoint.config, checkpoint.training
+
+
+def samples(path: Path) -> Any:
+    from arcsm_cli.io.samples import SampleFile
+
+    with SampleFile(path) as file:
+        return file.read(0, len(file))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "",
+        "--objective dsm --draws 2 --order reversed",
+        "--annealing staged --levels 2 --dropout 0",
+        "--annealing none --sigma-min 0 --precision bf16",
+        "--dropout 0.9 --grad-accumulation 3 --score-hidden 8 --context-width 3",
+    ],
+)
+def test_every_kind_of_score_model_is_trained_sampled_and_evaluated(
+    options: str, train: Train, call: Call, tmp_path: Path
+) -> None:
+    done = train(*options.split())
+    assert (done.code, done.out, done.err) == (0, b"", "")
+    assert call("sample", "m.safetensors", "-n", 2, "-o", "s.h5", "--steps", 2).code == 0
+    assert samples(tmp_path / "s.h5").shape == (2, 1, 8, 8)
+    found = call("eval", "m.safetensors", "digits", "--limit", 2, "--metric", "nll,csm", "--json")
+    assert (found.code, found.err) == (0, "")
+    assert np.isfinite(list(found.json["metrics"].values())).all()
+
+
+@pytest.mark.parametrize(
+    ("data", "shape"), [("split", (3, 12, 8)), ("classes", (3, 8, 8)), ("grey.npz", (1, 8, 4))]
+)
+@pytest.mark.parametrize("objective", ["csm", "mle"])
+def test_images_of_files_and_folders_are_modelled_in_their_shape(
+    objective: str,
+    data: str,
+    shape: tuple[int, ...],
+    train: Train,
+    call: Call,
+    pictures: Path,
+    tmp_path: Path,
+) -> None:
+    assert train("--objective", objective, data=pictures / data).code == 0
+    assert contents(tmp_path / "m.safetensors")[1]["shape"] == list(shape)
+    quick = ("--steps", 1) if objective == "csm" else ()
+    drawing = ("-n", 2, "-o", "s.h5", "--png", "s.png", *quick)
+    assert call("sample", "m.safetensors", *drawing).code == 0
+    drawn = samples(tmp_path / "s.h5")
+    assert drawn.shape == (2, *shape)
+    assert drawn.min() >= 0
+    assert drawn.max() <= 1
+    assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+    method = ("--method", "quadrature") if objective == "csm" else ()
+    options = ("--limit", 2, "--metric", "bpd", *method, "--json")
+    assert call("eval", "m.safetensors", pictures / data, *options).json["examples"] == 2
+
+
+def test_images_can_be_brought_to_sides_that_fit(
+    train: Train, pictures: Path, tmp_path: Path
+) -> None:
+    assert train("--center-crop", 8, data=pictures / "odd").code == 0
+    assert contents(tmp_path / "m.safetensors")[1]["shape"] == [3, 8, 8]
+
+
+def test_options_reach_the_model_and_the_run(train: Train, tmp_path: Path) -> None:
+    assert train("--dropout", 0.125, "--grad-accumulation", 2, "--context-width", 5).code == 0
+    _, config, training = contents(tmp_path / "m.safetensors")
+    expected = {"context": "pixelcnn", "filters": 4, "resnet_blocks": 1, "dropout": 0.125}
+    assert expected.items() <= config.items()
+    assert (config["context_width"], training["settings"]["grad_accumulation"]) == (5, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "sizes"),
+    [
+        ("--size small", (32, 2, 0.0)),
+        ("--size base --filters 4", (4, 3, 0.25)),
+        ("--filters 4 --resnet-blocks 1", (4, 1, 0.5)),
+        ("--size small --filters 4 --resnet-blocks 1 --dropout 0.5", (4, 1, 0.5)),
+    ],
+)
+def test_a_size_stands_for_what_is_not_given(
+    options: str, sizes: tuple[int, int, float], train: Train, tmp_path: Path
+) -> None:
+    network = ("--context", "pixelcnn", *options.split())
+    assert train("--steps", 1, "--batch-size", 1, "--limit", 3, network=network).code == 0
+    config = contents(tmp_path / "m.safetensors")[1]
+    assert (config["filters"], config["resnet_blocks"], config["dropout"]) == sizes
+
+
+def test_the_same_seed_gives_the_same_weights_with_dropout(train: Train, tmp_path: Path) -> None:
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        assert train("--dropout", 0.5, "--seed", seed, "-o", name).code == 0
+    first, same, other = (contents(tmp_path / name) for name in "abc")
+    assert first == same
+    assert first[0] != other[0]
+
+
+def test_a_configuration_file_gives_options_and_the_command_line_wins(
+    call: Call, tmp_path: Path
+) -> None:
+    lines = [
+        *('data = "digits"', 'context = "pixelcnn"', "filters = 8", "resnet-blocks = 1"),
+        *("dropout = 0.25", "grad-accumulation = 2", "steps = 1", "batch-size = 4", "limit = 20"),
+    ]
+    (tmp_path / "c.toml").write_text("\n".join(lines))
+    assert call("train", "--config", "c.toml", "--filters", 4, "-o", "m.safetensors").code == 0
+    _, config, training = contents(tmp_path / "m.safetensors")
+    assert (config["filters"], config["dropout"]) == (4, 0.25)
+    assert training["settings"]["grad_accumulation"] == 2
+
+
+def test_a_stopped_run_goes_on_to_the_very_weights(
+    start: Start, call: Call, tmp_path: Path
+) -> None:
+    common = ("train", "digits", *NETWORK, *SHORT[2:-2], "--dropout", 0.5, "--checkpoint-every", 3)
+    assert call(*common, "--steps", 16, "-o", "whole").code == 0
+    running = start(*common, "--steps", 16, "-o", "parts")
+    running.catch((tmp_path / "parts").exists)
+    stopped = running.end(signal.SIGTERM)
+    assert (stopped.code, stopped.err.count("\n"), "--resume" in stopped.err) == (75, 1, True)
+    assert call(*common, "--steps", 16, "-o", "parts", "--resume").code == 0
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+def test_curves_and_grids_are_logged(train: Train, tmp_path: Path) -> None:
+    assert train("--objective", "mle", "--log-dir", "runs").code == 0
+    assert list((tmp_path / "runs").glob("events.*"))
+
+
+def test_info_tells_the_network(train: Train, call: Call) -> None:
+    train()
+    found = call("info", "m.safetensors", "--json").json
+    assert (found["kind"], found["config"]["context"]) == ("ar-csm", "pixelcnn")
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ("--dropout 1", "--dropout 1"),
+        ("--dropout nan", "--dropout nan"),
+        ("--dropout=-0.1", "--dropout -0.1"),
+        ("--filters 0", "--filters"),
+        ("--filters 4097", "--filters"),
+        ("--resnet-blocks 0", "--resnet-blocks"),
+        ("--resnet-blocks 65", "--resnet-blocks"),
+        ("--size huge", "--size"),
+        ("--order random", "--order random is for --context made"),
+        ("--hidden 8", "--hidden is for --context made"),
+        ("--hidden=", "--hidden is for --context made"),
+        ("--residual", "--residual is for --context made"),
+        ("--grad-accumulation 0", "--grad-accumulation"),
+        ("--context made", "--filters is for --context pixelcnn"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_line_that_names_the_option(
+    options: str, named: str, train: Train, tmp_path: Path
+) -> None:
+    done = train(*options.split())
+    assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
+    assert named in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--size small", "--dropout 0", "--resnet-blocks 1"])
+def test_options_of_pixelcnn_are_refused_without_it(
+    option: str, train: Train, tmp_path: Path
+) -> None:
+    done = train(*option.split(), network=())
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert f"{option.split()[0]} is for --context pixelcnn" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ("gaussian:2", "gaussian:2:train holds vectors"),
+        ("four.npz", "four.npz holds images of 4 channels"),
+        ("odd", "odd holds 10 x 10: use --resize"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused_with_what_they_are(
+    data: str, says: str, train: Train, pictures: Path, tmp_path: Path
+) -> None:
+    done = train(data=data if ":" in data else pictures / data)
+    assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
+    assert "--context pixelcnn takes images" in done.err
+    assert says in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        ("--dropout 0.25", "--dropout is 0.25"),
+        ("--filters 5", "--filters is 5"),
+        ("--resnet-blocks 2", "--resnet-blocks is 2"),
+        ("--grad-accumulation 2", "--grad-accumulation is 2"),
+        ("--order reversed", "--order is reversed"),
+        ("--objective mle", "--objective is mle"),
+    ],
+)
+def test_a_run_is_not_resumed_with_other_settings(
+    option: str, named: str, call_in: Call, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "finished pixelcnn"
+    base = ("train", "digits", *NETWORK, *SHORT)
+    if not folder.exists():
+        folder.mkdir()
+        assert call_in(folder, *base).code == 0
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    done = call_in(folder, *base, "--resume", *option.split())
+    assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
+    assert named in done.err
+    assert before == {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+# Pipes and terminals
+
+
+def test_training_sampling_and_measuring_join_by_pipes(
+    program: list[str], environment: dict[str, str], tmp_path: Path
+) -> None:
+    arcsm = " ".join(program)
+    network = " ".join(map(str, (*NETWORK, *SHORT[:-2])))
+    line = (
+        f"{arcsm} train digits {network} -o - | {arcsm} sample - -n 20 --steps 1 -o - "
+        f"| {arcsm} eval - --against digits --limit 20 --metric energy --json"
+    )
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=300,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert '"samples": 20' in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_the_help_fits_the_terminal_and_names_every_choice(call: Call, columns: int) -> None:
+    done = call("train", "--help", env={"COLUMNS": str(columns)})
+    text = done.out.decode()
+    assert max(map(len, text.splitlines())) <= columns
+    words = " ".join(text.split())
+    for name in (
+        "--size small|base|paper",
+        "--likelihood NAME",
+        "logistic-mixture",
+        "made|pixelcnn",
+    ):
+        assert name in words
