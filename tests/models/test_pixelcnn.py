@@ -1132,6 +1132,8 @@ def test_densities_of_given_contexts_are_the_same_in_reduced_precision(
         context_width=width or (20 if context == "pixelcnn" else 6),
         annealing="none",
         levels=(0.0,),
+        data_shift=(0.5,),
+        data_scale=(0.5,),
     )
     x = (x.clamp(-1, 1) * 127.5 + 127.5).round() / 127.5 - 1
     model.low_precision = True
