@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from cases import median_seconds
@@ -132,7 +133,13 @@ def _step(
 
 
 def _config(shape: tuple[int, int, int], *, likelihood: bool, discretized: bool) -> ModelConfig:
-    sizes = {"context": "pixelcnn", "filters": FILTERS, "resnet_blocks": BLOCKS, "dropout": 0.0}
+    sizes: dict[str, Any] = {
+        "context": "pixelcnn",
+        "filters": FILTERS,
+        "resnet_blocks": BLOCKS,
+        "dropout": 0.0,
+    }
+    sizes |= {"data_shift": (0.5,), "data_scale": (0.5,)}
     if not likelihood:
         return ModelConfig(shape=shape, levels=noise_levels(3.0, 0.1, 3), **sizes)
     name = "discretized-logistic-mixture" if discretized else "logistic-mixture"
