@@ -13,7 +13,6 @@ and replayed from the third row of a kind on.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from arcsm_cli.models.context import IncrementalContexts
+from arcsm_cli.models.cuda_graphs import CudaGraphs
 from arcsm_cli.models.pixelcnn_layers import GatedBlock, WeightNormalized, blocks_of, layer_of
 
 if TYPE_CHECKING:
     from arcsm_cli.models.pixelcnn import PixelCNN
-
-logger = logging.getLogger(__name__)
 
 
 class _Rows:
@@ -267,7 +265,7 @@ class IncrementalPixelCNN(IncrementalContexts):
         if net.earlier is not None:
             self.earlier = net.earlier.detach()
         self.row = self.column = self.channel = 0
-        self.graphs = _Graphs() if like.is_cuda else None
+        self.graphs = CudaGraphs() if like.is_cuda else None
         self._begin_row()
         self._advance()
 
@@ -389,51 +387,3 @@ class IncrementalPixelCNN(IncrementalContexts):
             levels[k].up(ul, at)
         last = nn.functional.elu(levels[0].ul_end[:, c])
         torch.addmm(self.output_bias, last, self.output, out=self.features)
-
-
-class _Graphs:
-    """CUDA graphs of pieces of work that recur: run once, captured the second time, replayed.
-
-    All data that outlive a piece of work lie in buffers made before, so the graphs can share one
-    memory pool and be replayed in any order.
-    """
-
-    def __init__(self) -> None:
-        self.pool = torch.cuda.graph_pool_handle()
-        self.stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        self.graphs: dict[tuple[Any, ...], torch.cuda.CUDAGraph | None] = {}
-        self.works = True
-
-    def run(self, key: tuple[Any, ...], work: Callable[[], None]) -> None:
-        """Do the work that ``key`` stands for."""
-        if key not in self.graphs or not self.works:
-            self.graphs.setdefault(key, None)
-            work()
-            return
-        graph = self.graphs[key]
-        if graph is None:
-            graph = self._capture(work)
-            if graph is None:
-                work()
-                return
-            self.graphs[key] = graph
-        graph.replay()
-
-    def _capture(self, work: Callable[[], None]) -> torch.cuda.CUDAGraph | None:
-        """Record the work without doing it; None if this driver or allocator cannot."""
-        graph = torch.cuda.CUDAGraph()
-        current = torch.cuda.current_stream()
-        self.stream.wait_stream(current)
-        try:
-            with torch.cuda.stream(self.stream):
-                graph.capture_begin(pool=self.pool)
-                try:
-                    work()
-                finally:
-                    graph.capture_end()
-        except RuntimeError as error:
-            logger.warning("sampling without CUDA graphs, which is slower: %s", error)
-            self.works = False
-            return None
-        current.wait_stream(self.stream)
-        return graph

@@ -22,7 +22,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from arcsm_cli.models import pixelcnn_incremental
+from arcsm_cli.models import cuda_graphs
 from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.models.conditional import ConditionalModel
 from arcsm_cli.models.config import ModelConfig
@@ -605,8 +605,8 @@ class Recording:
             tensor.fill_(float("nan"))
 
 
-class RecordedGraphs(pixelcnn_incremental._Graphs):
-    """`_Graphs` with recordings in place of CUDA graphs."""
+class RecordedGraphs(cuda_graphs.CudaGraphs):
+    """`CudaGraphs` with recordings in place of CUDA graphs."""
 
     def __init__(self) -> None:
         self.graphs: dict[Any, Any] = {}
