@@ -6,6 +6,7 @@ torch is imported by the fixtures alone: the tests of the program do without it.
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from arcsm_cli.models.arcsm import ARCSM
+
+
+def pytest_configure() -> None:
+    """Undo what a shell does to a suite that it runs in the background or under nohup.
+
+    It has these signals ignored, and every program under test would inherit that.
+    """
+    for number, usual in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 @pytest.fixture
