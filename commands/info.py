@@ -87,9 +87,11 @@ def _tensors(path: Path) -> dict[str, Any]:
 
     if metadata.get("format") == reference_file.FORMAT:
         reference = asdict(reference_file.load_reference_file(path))
-        typical = reference.pop("statistics")
+        typical, spread = reference.pop("statistics"), reference.pop("multiscale")
         medians = {name: values["median"] for name, values in typical.items()}
         deviations = {f"{name}_mad": values["mad"] for name, values in typical.items()}
+        if spread is not None:
+            reference["multiscale_levels"] = list(spread["levels"])
         return {"format": metadata["format"], "metrics": medians | deviations, **reference}
 
     # After the header has shown that the file deserves it: this loads PyTorch.

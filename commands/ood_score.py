@@ -62,9 +62,9 @@ def run(
         typer.Option(
             "--statistic",
             metavar="NAME,...",
-            show_default="csm-typicality; nll-typicality of models trained by mle",
-            help="score-sum, typicality, or one of score-norm, csm, nll, with or without "
-            "-typicality.",
+            show_default="multiscale; nll-typicality of models trained by mle",
+            help="multiscale, score-sum, typicality, or one of score-norm, csm, nll, with or "
+            "without -typicality.",
         ),
     ] = None,
     reference: Annotated[
@@ -73,7 +73,7 @@ def run(
             "--reference",
             metavar="DATA",
             show_default="what the model was trained on",
-            help="Training data, for the medians of the typicalities.",
+            help="Training data, that multiscale and the typicalities are relative to.",
         ),
     ] = None,
     reference_limit: Annotated[
@@ -118,12 +118,15 @@ def run(
 ) -> None:
     """Score how unlike the training data examples are.
 
-    Every example of DATA, plus noise of the model's last level, gets a statistic: score-sum, the
-    sum of its conditional scores; score-norm, their mean square; csm, its term of the training
-    objective; nll, its exact negative log-likelihood, which takes far longer. Each also comes
-    two-sided, as the distance from its median over training data: typicality is that of score-sum,
-    NAME-typicality of the others. Models trained by mle have nll and nll-typicality. The medians
-    are kept in MODEL.reference and used again; --reference replaces them.
+    Every example of DATA, plus noise of the model's last level, gets a statistic. The default is
+    multiscale: how far score-norm and csm at up to ten noise levels, taken together, are from those
+    of training data, as a squared Mahalanobis distance. Of the last level alone: score-sum, the sum
+    of the conditional scores; score-norm, their mean square; csm, the example's term of the
+    training objective; nll, its exact negative log-likelihood, which takes far longer. Each of
+    these also comes two-sided, as the distance from its median over training data: typicality is
+    that of score-sum, NAME-typicality of the others. Models trained by mle have nll and
+    nll-typicality. What training data are like is kept in MODEL.reference and used again;
+    --reference replaces it.
 
     With --against, says how well each statistic tells DATA, the positive class, from other data:
     AUROC with its bootstrap interval of 95 %, AUPR, and the false positive rate where 95 % of DATA
@@ -133,7 +136,7 @@ def run(
     Examples:
 
       arcsm ood-score digits.safetensors digits --against uniform --against constant-uniform
-      arcsm ood-score m.safetensors mnist --against other.npz --statistic csm-typicality,nll --json
+      arcsm ood-score m.safetensors mnist --against other.npz --statistic multiscale,nll --json
       arcsm ood-score digits.safetensors digits -o scores.h5
       arcsm data uniform.npz -o - | arcsm ood-score digits.safetensors - -o other.h5
       arcsm eval scores.h5 --against other.h5 --metric auroc
@@ -141,8 +144,13 @@ def run(
     from arcsm_cli.data.stream import open_stream
     from arcsm_cli.evaluation.detection import BOOTSTRAP
     from arcsm_cli.evaluation.model_metrics import check_shape
-    from arcsm_cli.evaluation.ood import choose_statistics, needs_reference, score
-    from arcsm_cli.evaluation.ood_reference import Request, find_reference
+    from arcsm_cli.evaluation.ood import (
+        MULTISCALE,
+        choose_statistics,
+        needs_reference,
+        score,
+    )
+    from arcsm_cli.evaluation.ood_reference import Request, distance_from, find_reference
     from arcsm_cli.evaluation.ood_report import readable, report
     from arcsm_cli.io.atomic import atomic_output, check_output
     from arcsm_cli.io.provenance import extend, sha256_file
@@ -178,7 +186,9 @@ def run(
         network = network.to(torch_device)
         names = choose_statistics(network, statistic, label(model))
         if not needs_reference(names) and (reference, reference_limit) != (None, None):
-            raise UsageError("--reference is for the typicalities: name one with --statistic")
+            raise UsageError(
+                "--reference is for multiscale and the typicalities: name one with --statistic"
+            )
 
         def opened(spec: str) -> "Examples":
             stream = open_stream(spec, options, default_split="test", like=network.config.shape)
@@ -216,6 +226,7 @@ def run(
                 examples,
                 statistics=names,
                 medians={k: v.median for k, v in typical.statistics.items()} if typical else {},
+                distance=distance_from(typical) if typical and MULTISCALE in names else None,
                 perturb=perturb,
                 batch_size=batch_size,
                 seed=seed,

@@ -11,12 +11,13 @@ Each has a direction, fixed here and not chosen by looking at the outcome: which
 for more like the training data. A likelihood is no measure of typicality, though: an image of one
 grey has a higher density than any training image (Nalisnick et al. 2019). So each statistic t also
 comes two-sided, |t - median of t over training data|, the smaller the more like the training data:
-``typicality`` for score-sum, and ``NAME-typicality`` for the others.
+``typicality`` for score-sum, and ``NAME-typicality`` for the others. ``multiscale`` is two-sided
+to begin with, and looks at the scores of all noise levels: `arcsm_cli.evaluation.multiscale`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ from arcsm_cli.data.stream import Examples
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.evaluation.likelihood import log_likelihood
 from arcsm_cli.evaluation.model_metrics import check_shape, log_scale, noisy_rows
+from arcsm_cli.evaluation.multiscale import Mahalanobis, levels_of, summaries, vectors
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.base import AutoregressiveModel
 
@@ -46,23 +48,28 @@ TYPICALITIES = {
 }
 """The two-sided statistics, and what each is the distance of from its median."""
 
-STATISTICS: dict[str, Direction] = BASES | dict.fromkeys(TYPICALITIES, "lower")
+MULTISCALE = "multiscale"
+
+STATISTICS: dict[str, Direction] = BASES | dict.fromkeys([*TYPICALITIES, MULTISCALE], "lower")
 """Every statistic, and which of its values are like the training data's."""
 
 
 class Scored(NamedTuple):
-    """One batch: the examples as evaluated, in file units, and (B,) figures of each by name."""
+    """One batch: the examples as evaluated, in file units, and figures of each by name.
+
+    Figures are (B,), but for the vectors (B, F) that `readings` has of ``multiscale``.
+    """
 
     examples: Tensor
     figures: dict[str, Tensor]
 
 
 def base_of(statistic: str) -> str:
-    """Return what a statistic is computed from, of `BASES`.
+    """Return what a statistic is computed from: one of `BASES`, or ``multiscale``.
 
     Example:
-        >>> base_of("csm-typicality"), base_of("typicality"), base_of("nll")
-        ('csm', 'score-sum', 'nll')
+        >>> base_of("csm-typicality"), base_of("typicality"), base_of("multiscale")
+        ('csm', 'score-sum', 'multiscale')
     """
     return TYPICALITIES.get(statistic, statistic)
 
@@ -75,7 +82,7 @@ def statistics_of(model: AutoregressiveModel) -> tuple[str, ...]:
 
 def default_statistic(model: AutoregressiveModel) -> str:
     """Return the statistic that is taken when none is named; see docs/guide.md for why."""
-    return "csm-typicality" if isinstance(model, ARCSM) else "nll-typicality"
+    return MULTISCALE if isinstance(model, ARCSM) else "nll-typicality"
 
 
 def choose_statistics(model: AutoregressiveModel, given: list[str] | None, name: str) -> list[str]:
@@ -101,8 +108,47 @@ def choose_statistics(model: AutoregressiveModel, given: list[str] | None, name:
 
 
 def needs_reference(statistics: list[str]) -> list[str]:
-    """Return the bases, in order, whose medians over training data these statistics take."""
-    return list(dict.fromkeys(TYPICALITIES[name] for name in statistics if name in TYPICALITIES))
+    """Return what must be known of training data for these statistics, in order.
+
+    Of `BASES` the medians, of ``multiscale`` the mean and the covariance.
+    """
+    relative = [name for name in statistics if name in TYPICALITIES or name == MULTISCALE]
+    return list(dict.fromkeys(base_of(name) for name in relative))
+
+
+def readings(
+    model: AutoregressiveModel,
+    examples: Examples,
+    *,
+    names: Sequence[str],
+    perturb: bool = True,
+    batch_size: int = 128,
+    seed: int = 0,
+) -> Iterator[Scored]:
+    """Read what statistics are computed from, batch by batch, with noise as `eval` adds it.
+
+    Arguments:
+        examples: clean examples of the model's shape.
+        names: of `BASES`, and ``multiscale`` for the vectors whose distances are taken.
+        perturb: add noise of the last level; False for examples that carry it already. Nothing is
+            added for models of 8-bit values.
+        batch_size: examples at a time; the figures do not depend on it.
+        seed: of the noise; example i's depends on the seed and i alone.
+
+    Raises:
+        DamagedInputError: the examples are of another shape, or the figures are not finite.
+    """
+    check_shape(model, examples)
+    start = 0
+    for x in examples.batches(batch_size):
+        rows = noisy_rows(model, x, start, perturb=perturb, seed=seed)
+        found = _read(model, rows, names)
+        if not all(bool(values.isfinite().all()) for values in found.values()):
+            raise DamagedInputError(
+                f"{examples.name}: the model's scores are not numbers on these data"
+            )
+        yield Scored(model.unsort(rows).cpu(), found)
+        start += len(x)
 
 
 def score(
@@ -111,37 +157,27 @@ def score(
     *,
     statistics: list[str],
     medians: Mapping[str, float] | None = None,
+    distance: Mahalanobis | None = None,
     perturb: bool = True,
     batch_size: int = 128,
     seed: int = 0,
 ) -> Iterator[Scored]:
-    """Score examples batch by batch, each with noise of the last level as `eval` adds it.
+    """Score examples batch by batch.
 
     Arguments:
-        examples: clean examples of the model's shape.
         statistics: of `statistics_of` the model.
         medians: over training data, of the bases that `needs_reference` names.
-        perturb: add the noise; False for examples that carry it already. Nothing is added for
-            models of 8-bit values.
-        batch_size: examples at a time; the figures do not depend on it.
-        seed: of the noise; example i's depends on the seed and i alone.
-
-    Raises:
-        DamagedInputError: the examples are of another shape, or the statistics are not finite.
+        distance: from training data, if it names ``multiscale``.
+        examples, perturb, batch_size, seed: as in `readings`, which raises.
     """
-    check_shape(model, examples)
-    bases = list(dict.fromkeys(base_of(name) for name in statistics))
-    start = 0
-    for x in examples.batches(batch_size):
-        rows = noisy_rows(model, x, start, perturb=perturb, seed=seed)
-        found = _bases(model, rows, bases)
-        if not all(bool(values.isfinite().all()) for values in found.values()):
-            raise DamagedInputError(
-                f"{examples.name}: the model's scores are not numbers on these data"
-            )
-        figures = {name: _statistic(name, found, medians or {}) for name in statistics}
-        yield Scored(model.unsort(rows).cpu(), figures)
-        start += len(x)
+    names = list(dict.fromkeys(base_of(name) for name in statistics))
+    for batch in readings(
+        model, examples, names=names, perturb=perturb, batch_size=batch_size, seed=seed
+    ):
+        figures = {
+            name: _statistic(name, batch.figures, medians or {}, distance) for name in statistics
+        }
+        yield Scored(batch.examples, figures)
 
 
 def collect(
@@ -174,25 +210,28 @@ def towards_training_data(statistic: str, values: NDArray[np.float64]) -> NDArra
 
 
 @torch.no_grad()
-def _bases(model: AutoregressiveModel, rows: Tensor, names: list[str]) -> dict[str, Tensor]:
-    """Return the (B,) figures of sorted examples (B, D), in float64 on the CPU."""
+def _read(model: AutoregressiveModel, rows: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+    """Return the figures of sorted examples (B, D), in float64 on the CPU."""
     found = {}
     if "nll" in names:
         found["nll"] = -log_likelihood(model, rows).cpu().double().sum(1) + log_scale(model)
     if set(names) - {"nll"}:
         assert isinstance(model, ARCSM)
-        s, ds = model.score_and_derivative(
-            rows, model.contexts(rows), rows.new_tensor(model.sigma_min)
-        )
-        s, ds = s.cpu().double(), ds.cpu().double()
-        found["score-sum"] = s.sum(1)
-        found["score-norm"] = s.square().mean(1)
-        found["csm"] = (0.5 * s.square() + ds).sum(1)
+        levels = levels_of(model)  # the last of them is the model's
+        table = summaries(model, rows, levels if MULTISCALE in names else levels[-1:])
+        found[MULTISCALE] = vectors(table)
+        found["score-sum"], found["score-norm"], found["csm"] = table[:, -1].unbind(1)
     return {name: found[name] for name in names}
 
 
-def _statistic(name: str, found: Mapping[str, Tensor], medians: Mapping[str, float]) -> Tensor:
-    if name not in TYPICALITIES:
-        return found[name]
-    base = TYPICALITIES[name]
-    return (found[base] - medians[base]).abs()
+def _statistic(
+    name: str,
+    found: Mapping[str, Tensor],
+    medians: Mapping[str, float],
+    distance: Mahalanobis | None,
+) -> Tensor:
+    base = base_of(name)
+    if name == MULTISCALE:
+        assert distance is not None, "multiscale is relative to training data"
+        return torch.from_numpy(distance(found[base].numpy()))
+    return (found[base] - medians[base]).abs() if name in TYPICALITIES else found[base]

@@ -11,20 +11,24 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from arcsm_cli.data.dataset import DataOptions
 from arcsm_cli.data.stream import Examples, open_stream
 from arcsm_cli.errors import ArcsmError, OutputError, UsageError
 from arcsm_cli.evaluation.model_metrics import check_shape
-from arcsm_cli.evaluation.ood import BASES, collect, score, statistics_of
+from arcsm_cli.evaluation.multiscale import FIGURES, Mahalanobis, Moments, levels_of
+from arcsm_cli.evaluation.ood import BASES, MULTISCALE, Scored, collect, readings, statistics_of
 from arcsm_cli.io.reference_file import (
     Reference,
+    Spread,
     Typical,
     load_reference_file,
     reference_path,
     save_reference,
 )
 from arcsm_cli.io.streams import label
+from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.base import AutoregressiveModel
 
 logger = logging.getLogger(__name__)
@@ -62,14 +66,17 @@ class Request:
 
 
 def find_reference(
-    model: AutoregressiveModel, wanted: Request, bases: list[str], track: Track
+    model: AutoregressiveModel, wanted: Request, names: list[str], track: Track
 ) -> Reference:
-    """Return typical values of ``bases``: those kept beside the checkpoint, or computed and kept.
+    """Return what training data are like: what is kept beside the checkpoint, or computed and kept.
 
     What is kept serves if it is of this very checkpoint, and of the data and the limit asked for
-    as far as any are. Otherwise it is computed anew: the statistics of scores all together, the
-    likelihood, which takes far longer, only if it is among ``bases``. A reference that cannot be
+    as far as any are. Otherwise it is computed anew: what is read off scores all together, the
+    likelihood, which takes far longer, only if it is among ``names``. A reference that cannot be
     kept is used all the same, with a warning.
+
+    Arguments:
+        names: of `needs_reference`: what it has to tell of.
 
     Raises:
         UsageError: the training data are not known or not there, and none are named.
@@ -78,7 +85,7 @@ def find_reference(
     path = reference_path(wanted.model_file) if os.path.isfile(wanted.model_file) else None
     kept = _kept(path, wanted.checkpoint)
     limit = wanted.limit or (kept.limit if kept else EXAMPLES)
-    if kept and wanted.data is None and limit == kept.limit and set(bases) <= set(kept.statistics):
+    if kept and wanted.data is None and limit == kept.limit and _tells(kept, model, names):
         return kept
     with _open_training_data(model, wanted, kept, limit) as examples:
         found = Reference(
@@ -91,15 +98,22 @@ def find_reference(
         )
         if kept and _source(kept) == _source(found):
             found = kept
-        names = [name for name in statistics_of(model) if name in BASES and name != "nll"]
-        missing = [n for n in dict.fromkeys(names + bases) if n not in found.statistics]
-        if set(bases) <= set(found.statistics):
+        if _tells(found, model, names):
             return found
-        added = _typical(model, examples, missing, wanted.batch_size, track)
-    found = replace(found, statistics=found.statistics | added)
+        of_scores = [n for n in statistics_of(model) if n in (*BASES, MULTISCALE) and n != "nll"]
+        every = dict.fromkeys(of_scores + names)
+        missing = [name for name in every if not _tells(found, model, [name])]
+        found = _measure(model, examples, missing, wanted.batch_size, track, found)
     if path is not None:
         _keep(path, found)
     return found
+
+
+def distance_from(reference: Reference) -> Mahalanobis:
+    """Return the distance that ``multiscale`` is, from the data of a reference that tells of it."""
+    spread = reference.multiscale
+    assert spread is not None
+    return Mahalanobis(np.array(spread.mean), np.array(spread.covariance))
 
 
 def training_data(provenance: list[dict[str, Any]]) -> tuple[str, str]:
@@ -123,7 +137,7 @@ def training_data(provenance: list[dict[str, Any]]) -> tuple[str, str]:
         break
     raise UsageError(
         "the checkpoint does not tell which data it was trained on, and the statistic is relative "
-        "to their median: name them with --reference DATA"
+        "to them: name them with --reference DATA"
     )
 
 
@@ -171,8 +185,8 @@ def _open_training_data(
                 raise UsageError(f"{label(spec)} has changed since")
         except ArcsmError as error:
             raise UsageError(
-                f"the statistic is relative to its median over training data, {label(spec)}, "
-                f"which cannot be read ({error}): name them with --reference DATA"
+                f"the statistic is relative to training data, {label(spec)}, which cannot "
+                f"be read ({error}): name them with --reference DATA"
             ) from error
         yield examples
 
@@ -183,14 +197,65 @@ def _check_place(spec: str) -> None:
         raise UsageError(f"{label(spec)} is neither a file nor a folder")
 
 
-def _typical(
-    model: AutoregressiveModel, examples: Examples, names: list[str], batch_size: int, track: Track
-) -> dict[str, Typical]:
+def _tells(reference: Reference, model: AutoregressiveModel, names: list[str]) -> bool:
+    """Whether a reference holds these names, ``multiscale`` of the levels now looked at."""
+    return all(
+        _fits(reference.multiscale, _levels(model))
+        if name == MULTISCALE
+        else name in reference.statistics
+        for name in names
+    )
+
+
+def _fits(spread: Spread | None, levels: tuple[float, ...]) -> bool:
+    return (
+        spread is not None
+        and len(spread.levels) == len(levels)
+        and len(spread.mean) == FIGURES * len(levels)
+        and np.allclose(spread.levels, levels, rtol=1e-6)
+    )
+
+
+def _levels(model: AutoregressiveModel) -> tuple[float, ...]:
+    return tuple(sigma for sigma, _ in levels_of(model)) if isinstance(model, ARCSM) else ()
+
+
+def _measure(
+    model: AutoregressiveModel,
+    examples: Examples,
+    names: list[str],
+    batch_size: int,
+    track: Track,
+    found: Reference,
+) -> Reference:
+    """Add these names to a reference, in one pass over its data."""
+    levels = _levels(model)
+    moments = Moments(FIGURES * len(levels))
     with track(len(examples)) as bar:
-        batches = score(model, examples, statistics=names, batch_size=batch_size, seed=_SEED)
-        collected = collect(batches, len(examples), lambda batch: bar.update(len(batch.examples)))
-    typical = {}
-    for name, values in collected.items():
-        median = float(np.median(values))
-        typical[name] = Typical(median, float(np.median(np.abs(values - median))))
-    return typical
+        batches = readings(model, examples, names=names, batch_size=batch_size, seed=_SEED)
+        collected = collect(
+            _without_vectors(batches, moments),
+            len(examples),
+            lambda batch: bar.update(len(batch.examples)),
+        )
+    typical = {name: _typical(values) for name, values in collected.items()}
+    found = replace(found, statistics=found.statistics | typical)
+    if MULTISCALE not in names:
+        return found
+    covariance = tuple(map(tuple, moments.covariance.tolist()))
+    spread = Spread(levels, tuple(moments.mean.tolist()), covariance)
+    return replace(found, multiscale=spread)
+
+
+def _without_vectors(batches: Iterator[Scored], moments: Moments) -> Iterator[Scored]:
+    """Hand on what is one number an example; of the vectors the moments are enough."""
+    for batch in batches:
+        vectors = batch.figures.pop(MULTISCALE, None)
+        if vectors is not None:
+            moments.add(vectors.numpy())
+        yield batch
+
+
+def _typical(values: NDArray[np.float64]) -> Typical:
+    median = float(np.median(values))
+    return Typical(median, float(np.median(np.abs(values - median))))

@@ -13,6 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.io import bounded_json
 from arcsm_cli.io.atomic import atomic_output
@@ -20,10 +23,14 @@ from arcsm_cli.io.header import encode_header, read_header
 from arcsm_cli.io.streams import label, local_input, show
 
 FORMAT = "arcsm-reference"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_VERSIONS = {"1": {"multiscale"}, "2": set[str]()}  # what files of each do not have yet
 
 _MAX_BYTES = 1 << 20
 _MAX_STATISTICS = 64
+_MAX_LEVELS = 16
+_MAX_FIGURES = 64
+_ROUNDING = 1e-6
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -37,6 +44,21 @@ class Typical:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """What the vectors of the multiscale statistic are like over training data.
+
+    Attributes:
+        levels: the noise levels whose scores they are of.
+        mean: (F,).
+        covariance: (F, F), its rows.
+    """
+
+    levels: tuple[float, ...]
+    mean: tuple[float, ...]
+    covariance: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
 class Reference:
     """Typical values of a model's statistics.
 
@@ -47,6 +69,7 @@ class Reference:
         limit: how many of them were asked for.
         count: how many were used.
         statistics: by name.
+        multiscale: None where it was not asked for.
     """
 
     checkpoint: str
@@ -55,6 +78,7 @@ class Reference:
     limit: int
     count: int
     statistics: dict[str, Typical]
+    multiscale: Spread | None = None
 
 
 def reference_path(model: str) -> str:
@@ -99,20 +123,20 @@ def load_reference_file(path: str | os.PathLike[str]) -> Reference:
         metadata = read_header(file, name).metadata
     if metadata.get("format") != FORMAT:
         raise DamagedInputError(f"{name}: is no file of typical statistics that arcsm wrote")
-    if metadata.get("format_version") != str(FORMAT_VERSION):
+    version = metadata.get("format_version")
+    if version not in _VERSIONS:
         raise DamagedInputError(
-            f"{name}: has format_version {show(metadata.get('format_version'))}, this arcsm reads "
-            f"{FORMAT_VERSION}"
+            f"{name}: has format_version {show(version)}, this arcsm reads up to {FORMAT_VERSION}"
         )
     try:
         content = bounded_json.parse(metadata.get("reference", ""), size=_MAX_BYTES, items=1000)
     except bounded_json.JSONError as error:
         raise DamagedInputError(f"{name}: its reference {error}") from error
-    return _checked(content, name)
+    return _checked(content, name, Reference.__annotations__.keys() - _VERSIONS[version])
 
 
-def _checked(content: Any, name: str) -> Reference:
-    if not isinstance(content, dict) or content.keys() != Reference.__annotations__.keys():
+def _checked(content: Any, name: str, fields: set[str]) -> Reference:
+    if not isinstance(content, dict) or content.keys() != fields:
         raise DamagedInputError(f"{name}: its reference does not have the fields of one")
     statistics = content["statistics"]
     sound = (
@@ -122,18 +146,63 @@ def _checked(content: Any, name: str) -> Reference:
         and isinstance(statistics, dict)
         and len(statistics) <= _MAX_STATISTICS
         and all(_NAME.fullmatch(key) and _is_typical(v) for key, v in statistics.items())
+        and (content.get("multiscale") is None or _is_spread(content["multiscale"]))
     )
     if not sound:
         raise DamagedInputError(f"{name}: its reference holds values that cannot be")
     typical = {key: Typical(**{k: float(x) for k, x in v.items()}) for key, v in statistics.items()}
-    return Reference(**content | {"statistics": typical})
+    spread = content.get("multiscale")
+    return Reference(**content | {"statistics": typical, "multiscale": spread and _spread(spread)})
 
 
 def _is_typical(value: Any) -> bool:
     return (
         isinstance(value, dict)
         and value.keys() == {"median", "mad"}
-        and all(type(x) in (int, float) and abs(x) < 1e300 for x in value.values())
-        and all(math.isfinite(x) for x in value.values())
+        and all(_is_number(x) for x in value.values())
         and value["mad"] >= 0
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
+
+
+def _is_vector(value: Any, longest: int) -> bool:
+    return isinstance(value, list) and 0 < len(value) <= longest and all(map(_is_number, value))
+
+
+def _is_spread(value: Any) -> bool:
+    if not isinstance(value, dict) or value.keys() != Spread.__annotations__.keys():
+        return False
+    levels, mean, rows = value["levels"], value["mean"], value["covariance"]
+    return (
+        _is_vector(levels, _MAX_LEVELS)
+        and all(sigma >= 0 for sigma in levels)
+        and _is_vector(mean, _MAX_FIGURES)
+        and isinstance(rows, list)
+        and len(rows) == len(mean)
+        and all(_is_vector(row, _MAX_FIGURES) and len(row) == len(mean) for row in rows)
+        and _is_covariance(np.array(rows, dtype=np.float64))
+    )
+
+
+def _is_covariance(matrix: NDArray[np.float64]) -> bool:
+    """Whether a finite matrix (F, F) can be a covariance, up to rounding."""
+    variance = np.diag(matrix)
+    if not (matrix == matrix.T).all() or (variance < 0).any():
+        return False
+    deviation = np.sqrt(np.where(variance > 0, variance, 1.0))
+    with np.errstate(over="ignore"):
+        correlation = matrix / deviation[:, None] / deviation
+    if not (np.abs(correlation) < 1 + _ROUNDING).all():
+        return False
+    return bool(np.linalg.eigvalsh(correlation)[0] > -_ROUNDING * len(matrix))
+
+
+def _spread(content: Any) -> Spread:
+    return Spread(
+        levels=tuple(map(float, content["levels"])),
+        mean=tuple(map(float, content["mean"])),
+        covariance=tuple(tuple(map(float, row)) for row in content["covariance"]),
     )

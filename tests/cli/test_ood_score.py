@@ -50,14 +50,14 @@ def far(tmp_path: Path) -> Path:
 def test_other_data_are_told_from_the_training_data(score: Score, model: Path, far: Path) -> None:
     found = score(model, "gaussian:2", "--against", far, "--against", "rings", "--limit", 40)
     metrics = found["metrics"]
-    assert metrics[f"auroc/csm-typicality/{far}"] == 1
-    assert metrics[f"fpr95/csm-typicality/{far}"] == 0
-    assert 0 < metrics["auroc/csm-typicality/rings"] < 1
-    both = (1 + metrics["auroc/csm-typicality/rings"]) / 2
-    assert metrics["auroc_mean/csm-typicality"] == pytest.approx(both)
-    ends = (metrics[f"auroc_{end}/csm-typicality/rings"] for end in ("low", "high"))
+    assert metrics[f"auroc/multiscale/{far}"] == 1
+    assert metrics[f"fpr95/multiscale/{far}"] == 0
+    assert 0 < metrics["auroc/multiscale/rings"] < 1
+    both = (1 + metrics["auroc/multiscale/rings"]) / 2
+    assert metrics["auroc_mean/multiscale"] == pytest.approx(both)
+    ends = (metrics[f"auroc_{end}/multiscale/rings"] for end in ("low", "high"))
     low, high = ends
-    assert low < metrics["auroc/csm-typicality/rings"] < high
+    assert low < metrics["auroc/multiscale/rings"] < high
     assert found["against"] == [{"name": n, "examples": 40} for n in (str(far), "rings")]
     assert found["reference"] == {"data": "gaussian:2:train", "examples": 1000}
     assert found["statistics"][0]["inside"] == "lower"
@@ -95,7 +95,7 @@ def test_the_figures_are_those_of_scikit_learn_on_the_written_scores(
 def test_eval_of_written_scores_gives_the_same_figures(
     score: Score, call: Call, model: Path
 ) -> None:
-    options = ("--limit", 50, "--statistic", "csm-typicality,nll", *SMALL)
+    options = ("--limit", 50, "--statistic", "multiscale,csm-typicality,nll", *SMALL)
     for data, name in (("gaussian:2", "in.h5"), ("rings", "out.h5")):
         done = call("ood-score", model, data, *options, "-o", name)
         assert (done.code, done.out, done.err) == (0, b"", "")
@@ -115,26 +115,27 @@ def test_written_scores_hold_the_examples_as_evaluated_and_their_history(
     call("eval", model, "gaussian:2", *options, "--metric", "csm", "-o", "eval.h5")
     with SampleFile(tmp_path / "scores.h5") as ours, SampleFile(tmp_path / "eval.h5") as theirs:
         assert (ours.read(0, 20) == theirs.read(0, 20)).all()
-        assert ours.names == ["samples", "statistics/csm-typicality"]
+        assert ours.names == ["samples", "statistics/multiscale"]
         assert [step["command"] for step in ours.provenance] == ["train", "ood-score"]
         assert set(ours.provenance[-1]["inputs"]) == {str(model), "gaussian:2:train", "gaussian:2:test"}  # fmt: skip  # noqa: E501
     again = call("ood-score", model, "eval.h5", "--no-perturb", "-o", "again.h5")
     assert again.code == 0
     with SampleFile(tmp_path / "scores.h5") as ours, SampleFile(tmp_path / "again.h5") as again_:
-        name = "statistics/csm-typicality"
+        name = "statistics/multiscale"
         assert ours.read(0, 20, name) == pytest.approx(again_.read(0, 20, name), rel=1e-3, abs=1e-2)
 
 
-def test_the_medians_are_kept_beside_the_model_and_used_again(
+def test_what_training_data_are_like_is_kept_beside_the_model_and_used_again(
     score: Score, call: Call, model: Path, tmp_path: Path
 ) -> None:
+    options = ("gaussian:2", "--limit", 5, "--statistic", "multiscale,csm-typicality")
     kept = tmp_path / "m.safetensors.reference"
-    first = score(model, "gaussian:2", "--limit", 5, *SMALL)
+    first = score(model, *options, *SMALL)
     written = kept.read_bytes()
-    assert score(model, "gaussian:2", "--limit", 5) == first
+    assert score(model, *options) == first
     assert kept.read_bytes() == written
     shutil.copy(call_trained(call, tmp_path), model)  # another model under the same name
-    other = score(model, "gaussian:2", "--limit", 5)
+    other = score(model, *options)
     assert other["statistics"] != first["statistics"]
     assert kept.read_bytes() != written
 
@@ -155,7 +156,7 @@ def test_a_damaged_reference_is_refused_in_a_line_that_names_it(
     assert (tmp_path / "m.safetensors.reference").read_bytes() == b"notes of mine"
 
 
-def test_statistics_without_medians_need_no_training_data(
+def test_statistics_of_an_example_alone_need_no_training_data(
     score: Score, model: Path, tmp_path: Path
 ) -> None:
     found = score(model, "rings", "--limit", 5, "--statistic", "csm")
@@ -176,7 +177,7 @@ def test_every_input_may_come_through_a_pipe(
     call("data", "rings", "--limit", 9, "-o", "against.h5")
     files = {"model": model, "data": tmp_path / "data.h5", "against": tmp_path / "against.h5"}
     names = {key: "-" if key == piped else str(path) for key, path in files.items()}
-    options = ("--statistic", "csm,csm-typicality", *SMALL)
+    options = ("--statistic", "csm,csm-typicality,multiscale", *SMALL)
     whole = score(files["model"], files["data"], "--against", files["against"], *options)
     (tmp_path / "m.safetensors.reference").unlink()
     through = score(
@@ -200,7 +201,7 @@ def test_scores_join_by_a_real_pipe(program: list[str], environment: dict[str, s
         line, shell=True, env=environment, capture_output=True, text=True, timeout=120
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert '"statistics/csm-typicality": [9]' in done.stdout
+    assert '"statistics/multiscale": [9]' in done.stdout
 
 
 def test_the_batch_size_does_not_matter(score: Score, model: Path) -> None:
@@ -347,8 +348,9 @@ def test_memory_does_not_grow_with_the_number_of_examples(
             for _ in range(count // 1000):
                 writer.append(block)
         line = [*program, "ood-score", str(wide_model), str(path), "-q"]
+        reference = ["--reference", str(path), "--reference-limit", "20"]
         process = subprocess.Popen(
-            [*line, "--statistic", "csm", "--batch-size", "16", "-o", "-"],
+            [*line, *reference, "--batch-size", "16", "-o", "-"],
             env=environment,
             stdout=subprocess.DEVNULL,
         )

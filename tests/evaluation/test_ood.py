@@ -14,6 +14,7 @@ from torch import Tensor
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.evaluation.model_metrics import evaluate
+from arcsm_cli.evaluation.multiscale import Mahalanobis, Moments
 from arcsm_cli.evaluation.ood import (
     BASES,
     STATISTICS,
@@ -22,6 +23,7 @@ from arcsm_cli.evaluation.ood import (
     choose_statistics,
     default_statistic,
     needs_reference,
+    readings,
     score,
     statistics_of,
     towards_training_data,
@@ -32,6 +34,8 @@ Make = Callable[..., Any]
 SIGMA = 0.25
 MEAN, SD = (0.5, -1.0, 2.0), (0.25, 1.0, 4.0)
 MEDIANS = {"score-sum": 0.3, "score-norm": 1.7, "csm": -2.0, "nll": 4.0}
+FIGURES = 20  # of multiscale, for joint models
+DISTANCE = Mahalanobis(np.ones(FIGURES), np.diag(np.arange(1.0, FIGURES + 1)))
 
 
 def vectors(n: int = 30, d: int = 3) -> Dataset:
@@ -40,7 +44,8 @@ def vectors(n: int = 30, d: int = 3) -> Dataset:
 
 def scored(model: Any, data: Dataset, **options: Any) -> tuple[Tensor, dict[str, Tensor]]:
     """Examples and figures of all batches, of all statistics unless named."""
-    options = {"statistics": list(statistics_of(model)), "medians": MEDIANS} | options
+    defaults = {"statistics": list(statistics_of(model)), "medians": MEDIANS, "distance": DISTANCE}
+    options = defaults | options
     batches = list(score(model.float(), data, **options))
     figures = {k: torch.cat([b.figures[k] for b in batches]) for k in batches[0].figures}
     return torch.cat([b.examples for b in batches]), figures
@@ -103,6 +108,31 @@ def test_half_of_the_training_data_are_nearer_to_the_median_than_the_mad(
     assert int((near["csm-typicality"] <= mad).sum()) == 51
 
 
+def test_multiscale_is_the_distance_of_what_is_read(random_model: Make) -> None:
+    model, data = random_model().float(), vectors()
+    _, found = scored(model, data, statistics=["multiscale"], seed=2)
+    (batch,) = readings(model, data, names=["multiscale"], seed=2)
+    read = batch.figures["multiscale"].numpy()
+    assert read.shape == (30, FIGURES)
+    assert np.allclose(found["multiscale"].numpy(), DISTANCE(read))
+    moments = Moments(FIGURES)
+    moments.add(read)
+    own = Mahalanobis(moments.mean, moments.covariance)
+    _, near = scored(model, data, statistics=["multiscale"], seed=2, distance=own)
+    assert near["multiscale"].mean() < FIGURES  # that of its own data: at most the figures' number
+
+
+def test_the_last_level_of_multiscale_is_that_of_the_other_statistics(random_model: Make) -> None:
+    names = ["score-norm", "csm"]
+    model = random_model().float()
+    (both,) = readings(model, vectors(), names=[*names, "multiscale"])
+    (alone,) = readings(model, vectors(), names=names)
+    last = both.figures["multiscale"][:, -2:]
+    for i, name in enumerate(names):
+        assert torch.equal(both.figures[name], last[:, i])
+        assert torch.equal(both.figures[name], alone.figures[name])
+
+
 def test_examples_and_figures_are_those_of_eval(random_model: Make) -> None:
     model = random_model()
     x, found = scored(model, vectors(), seed=3)
@@ -153,22 +183,39 @@ def test_a_likelihood_model_has_no_scores(random_model: Make) -> None:
     model = random_model(likelihood="gaussian", context_width=2, annealing="none", levels=(0.1,))
     assert statistics_of(model) == ("nll", "nll-typicality")
     assert default_statistic(model) == "nll-typicality"
+    with pytest.raises(UsageError, match="multiscale is of scores"):
+        choose_statistics(model, ["multiscale"], "m.st")
     with pytest.raises(UsageError, match=r"csm is of scores, m\.st is trained by likelihood"):
         choose_statistics(model, ["csm"], "m.st")
 
 
-def test_every_statistic_has_a_direction_and_typicalities_are_small_in_distribution() -> None:
-    assert set(STATISTICS) == set(BASES) | set(TYPICALITIES)
-    assert {STATISTICS[name] for name in TYPICALITIES} == {"lower"}
+@pytest.mark.parametrize(
+    "config",
+    [{}, {"annealing": "staged"}, {"annealing": "none", "levels": (0.1,)}],
+    ids=["joint", "staged", "none"],
+)
+def test_multiscale_is_the_default_of_all_models_of_scores(
+    config: dict[str, Any], random_model: Make
+) -> None:
+    model = random_model(**config)
+    assert choose_statistics(model, None, "m") == ["multiscale"]
+    (batch,) = readings(model.float(), vectors(), names=["multiscale"])
+    assert batch.figures["multiscale"].isfinite().all()
+
+
+def test_every_statistic_has_a_direction_and_two_sided_ones_are_small_in_distribution() -> None:
+    assert set(STATISTICS) == set(BASES) | set(TYPICALITIES) | {"multiscale"}
+    assert {STATISTICS[name] for name in (*TYPICALITIES, "multiscale")} == {"lower"}
     values = np.arange(3.0)
     assert (towards_training_data("csm", values) == -values).all()
     assert (towards_training_data("score-sum", values) == values).all()
 
 
 def test_statistics_are_taken_once_each_in_order_of_naming(random_model: Make) -> None:
-    names = choose_statistics(random_model(), ["csm,typicality", "csm", "nll-typicality"], "m")
-    assert names == ["csm", "typicality", "nll-typicality"]
-    assert needs_reference(names) == ["score-sum", "nll"]
+    given = ["csm,typicality", "csm", "nll-typicality,multiscale"]
+    names = choose_statistics(random_model(), given, "m")
+    assert names == ["csm", "typicality", "nll-typicality", "multiscale"]
+    assert needs_reference(names) == ["score-sum", "nll", "multiscale"]
 
 
 def test_an_unknown_statistic_is_refused_with_those_there_are(random_model: Make) -> None:
@@ -191,7 +238,7 @@ def test_data_of_another_shape_are_refused(random_model: Make) -> None:
         scored(random_model(), vectors(d=4))
 
 
-@pytest.mark.parametrize("name", BASES)
+@pytest.mark.parametrize("name", [*BASES, "multiscale"])
 def test_weights_that_overflow_are_refused(name: str, random_model: Make) -> None:
     model = random_model()
     with torch.no_grad():

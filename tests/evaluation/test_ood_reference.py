@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,11 +18,12 @@ import torch
 from arcsm_cli.data.dataset import DataOptions
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.evaluation import ood_reference
-from arcsm_cli.evaluation.ood import score
-from arcsm_cli.evaluation.ood_reference import Request, find_reference, training_data
+from arcsm_cli.evaluation.ood import readings, score
+from arcsm_cli.evaluation.ood_reference import Request, distance_from, find_reference, training_data
 from arcsm_cli.io.header import Entry, encode_header
 from arcsm_cli.io.reference_file import (
     Reference,
+    Spread,
     Typical,
     load_reference_file,
     reference_path,
@@ -30,6 +32,7 @@ from arcsm_cli.io.reference_file import (
 
 DIGEST = "0" * 64
 KEPT = Reference(DIGEST, "rings:train", "1" * 64, 1000, 900, {"csm": Typical(-1.5, 0.25)})
+SPREAD = Spread((3.0, 0.1), (0.1, 1e9), ((1.0, 0.5), (0.5, 2.0)))
 
 
 def chain(*arguments: str, inputs: dict[str, str] | None = None) -> list[dict[str, Any]]:
@@ -48,10 +51,10 @@ class Finder:
         self.scored: list[list[str]] = []
 
         def counting(*arguments: Any, **options: Any) -> Any:
-            self.scored.append(options["statistics"])
-            return score(*arguments, **options)
+            self.scored.append(options["names"])
+            return readings(*arguments, **options)
 
-        monkeypatch.setattr(ood_reference, "score", counting)
+        monkeypatch.setattr(ood_reference, "readings", counting)
 
     def __call__(self, *bases: str, **changes: Any) -> Reference:
         wanted = {
@@ -93,7 +96,57 @@ def test_medians_and_deviations_are_those_of_the_training_data(find: Finder) -> 
 
 def test_a_reference_is_computed_once(find: Finder) -> None:
     assert find() == find() == load_reference_file(find.kept)
-    assert find.scored == [["score-sum", "score-norm", "csm"]]
+    assert find.scored == [["score-sum", "score-norm", "csm", "multiscale"]]
+
+
+def test_the_spread_is_that_of_the_training_data(find: Finder) -> None:
+    from arcsm_cli.data.spec import load_data
+
+    found = find("multiscale")
+    data = load_data("gaussian:3", DataOptions(limit=1000), default_split="train")
+    batches = readings(find.model, data, names=["multiscale"], seed=0)
+    vectors = torch.cat([batch.figures["multiscale"] for batch in batches]).numpy()
+    assert found.multiscale is not None
+    assert len(found.multiscale.levels) == 10
+    assert np.allclose(found.multiscale.mean, vectors.mean(0), rtol=1e-5)
+    scale = vectors.std(0)
+    apart = (np.array(found.multiscale.covariance) - np.cov(vectors.T)) / np.outer(scale, scale)
+    assert np.abs(apart).max() < 1e-3
+    distance = distance_from(found)(vectors)
+    assert 1 < distance.mean() <= 20.1  # 20 figures, many determined by others
+    kept = load_reference_file(find.kept)
+    assert np.array_equal(distance_from(kept)(vectors), distance)
+
+
+def test_what_an_earlier_version_kept_is_completed(find: Finder) -> None:
+    first = find(limit=20)
+    old = {
+        "checkpoint": first.checkpoint,
+        "data": first.data,
+        "digest": first.digest,
+        "limit": first.limit,
+        "count": first.count,
+        "statistics": {"csm": {"median": 1.0, "mad": 0.5}},
+    }
+    write(find.kept, old, format_version="1")
+    assert find("csm").statistics == {"csm": Typical(1.0, 0.5)}
+    more = find("multiscale")
+    assert find.scored[1:] == [["score-sum", "score-norm", "multiscale"]]
+    assert more.statistics["csm"] == Typical(1.0, 0.5)
+    assert more.multiscale == first.multiscale
+    assert load_reference_file(find.kept) == more
+
+
+@pytest.mark.parametrize("same_levels", [False, True])
+def test_a_spread_of_other_levels_or_figures_is_computed_anew(
+    same_levels: bool, find: Finder
+) -> None:
+    first = find("multiscale", limit=20)
+    assert first.multiscale is not None
+    other = replace(SPREAD, levels=first.multiscale.levels) if same_levels else SPREAD
+    save_reference(str(find.kept), replace(first, multiscale=other))
+    assert find("csm").multiscale == other
+    assert find("multiscale") == first
 
 
 def test_what_is_kept_serves_without_the_data(find: Finder) -> None:
@@ -209,9 +262,11 @@ def test_named_reference_data_of_another_shape_are_refused(find: Finder) -> None
         find(data="rings")
 
 
-def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
-    save_reference(str(tmp_path / "r"), KEPT)
-    assert load_reference_file(tmp_path / "r") == KEPT
+@pytest.mark.parametrize("spread", [None, SPREAD])
+def test_what_is_saved_is_what_is_loaded(spread: Spread | None, tmp_path: Path) -> None:
+    reference = replace(KEPT, multiscale=spread)
+    save_reference(str(tmp_path / "r"), reference)
+    assert load_reference_file(tmp_path / "r") == reference
 
 
 def test_equal_references_are_equal_bytes_that_other_programs_read(tmp_path: Path) -> None:
@@ -239,8 +294,37 @@ GOOD: dict[str, Any] = {
     "limit": 10,
     "count": 5,
     "statistics": {"csm": {"median": 1, "mad": 0.5}},
+    "multiscale": None,
 }
-HOSTILE = [
+GOOD_SPREAD: dict[str, Any] = {"levels": [1, 0.1], "mean": [0, 1], "covariance": [[1, 0], [0, 1]]}
+HOSTILE_SPREADS: list[dict[str, Any]] = [
+    {"levels": []},
+    {"levels": [-1.0]},
+    {"levels": [0.1] * 17},
+    {"levels": "0.1"},
+    {"mean": [0]},
+    {"mean": [0, 10**400]},
+    {"mean": [0, "1"]},
+    {"mean": [0, True]},
+    {"mean": {"0": 1}},
+    {"mean": [0] * 65, "covariance": [[0] * 65] * 65},
+    {"covariance": None},
+    {"covariance": [1, 2]},
+    {"covariance": [[1, 0]]},
+    {"covariance": [[1, 0], [0]]},
+    {"covariance": [[1, 0], [0.5, 1]]},
+    {"covariance": [[-1, 0], [0, 1]]},
+    {"covariance": [[1, 2], [2, 1]]},
+    {"covariance": [[0, 1], [1, 5]]},
+    {"covariance": [[1e-300, 1e200], [1e200, 1e-300]]},
+    {"more": 1},
+]
+INDEFINITE = [[1.0, 0.9, -0.9], [0.9, 1.0, 0.9], [-0.9, 0.9, 1.0]]
+HOSTILE: list[dict[str, Any]] = [
+    {"multiscale": []},
+    {"multiscale": {}},
+    *({"multiscale": GOOD_SPREAD | change} for change in HOSTILE_SPREADS),
+    {"multiscale": GOOD_SPREAD | {"mean": [0, 0, 0], "covariance": INDEFINITE}},
     {"checkpoint": "f" * 63},
     {"checkpoint": 1},
     {"digest": None},
@@ -264,13 +348,22 @@ HOSTILE = [
 
 def write(path: Path, content: Any, **metadata: str) -> None:
     text = content if isinstance(content, str) else json.dumps(content)
-    fields = {"format": "arcsm-reference", "format_version": "1", "reference": text} | metadata
+    fields = {"format": "arcsm-reference", "format_version": "2", "reference": text} | metadata
     path.write_bytes(encode_header(fields, []))
 
 
 def test_a_sound_file_is_read(tmp_path: Path) -> None:
     write(tmp_path / "r", GOOD)
     assert load_reference_file(tmp_path / "r").statistics == {"csm": Typical(1.0, 0.5)}
+    write(tmp_path / "r", GOOD | {"multiscale": GOOD_SPREAD})
+    spread = Spread((1.0, 0.1), (0.0, 1.0), ((1.0, 0.0), (0.0, 1.0)))
+    assert load_reference_file(tmp_path / "r").multiscale == spread
+
+
+def test_fields_are_those_of_the_version(tmp_path: Path) -> None:
+    write(tmp_path / "r", GOOD, format_version="1")
+    with pytest.raises(DamagedInputError, match="fields"):
+        load_reference_file(tmp_path / "r")
 
 
 @pytest.mark.parametrize(
@@ -294,7 +387,7 @@ def test_hostile_values_are_refused_in_a_line(content: Any, find: Finder) -> Non
         b"someone's notes",
         b"\x80\x04pickled",
         encode_header({"format": "arcsm-checkpoint"}, []),
-        encode_header({"format": "arcsm-reference", "format_version": "2"}, []),
+        encode_header({"format": "arcsm-reference", "format_version": "3"}, []),
         encode_header({"format": "arcsm-reference"}, [Entry("x", "F32", (1 << 40,), 0, 1 << 42)]),
         (1 << 62).to_bytes(8, "little") + b"{",
         encode_header({"format": "arcsm-reference", "reference": "x" * (2 << 20)}, []),
