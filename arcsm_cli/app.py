@@ -14,6 +14,7 @@ from arcsm_cli.errors import Interrupted
 # so that listing the commands imports none of them.
 COMMANDS = {
     "train": "Train a model on DATA",
+    "vae-train": "Train a variational autoencoder on DATA",
     "sample": "Draw samples from a model",
     "denoise": "Restore corrupted examples",
     "eval": "Measure a model on DATA, or samples",

@@ -1,8 +1,6 @@
 """``arcsm train``: fit a model to data."""
 
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,15 +19,20 @@ from arcsm_cli.cli_options import (
     data_options,
     resolve_device,
 )
-from arcsm_cli.cli_progress import progress
-from arcsm_cli.cli_run import provenance_entry
-from arcsm_cli.cli_signals import StopFlag
-from arcsm_cli.cli_table import print_result
-from arcsm_cli.errors import Interrupted, OutputError, StoppedEarly, UsageError
-
-if TYPE_CHECKING:
-    from arcsm_cli.training.tensorboard import TensorBoard
-
+from arcsm_cli.cli_training import (
+    CheckpointEvery,
+    Clip,
+    Ema,
+    LogDir,
+    Resume,
+    Schedule,
+    Steps,
+    Warmup,
+    find_place,
+    run_training,
+    step_count,
+)
+from arcsm_cli.errors import UsageError
 
 _MOST_UNITS = 1 << 16  # of a layer; no checkpoint may have more
 
@@ -207,9 +210,7 @@ def run(
             help="Passes over the data (for each stage of staged annealing).",
         ),
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option("--steps", metavar="N", min=1, help="Steps, instead of epochs.")
-    ] = None,
+    steps: Steps = None,
     batch_size: Annotated[
         int | None,
         typer.Option(
@@ -235,23 +236,10 @@ def run(
             help="Adam's peak learning rate.",
         ),
     ] = None,
-    schedule: Annotated[
-        Literal["cosine", "constant"],
-        typer.Option("--schedule", help="Learning rate after the warm-up."),
-    ] = "cosine",
-    warmup: Annotated[
-        int, typer.Option("--warmup", metavar="N", min=0, help="Steps of linear warm-up.")
-    ] = 100,
-    clip: Annotated[
-        float,
-        typer.Option("--clip", metavar="NORM", min=0, help="Largest gradient norm; 0 is no limit."),
-    ] = 1.0,
-    ema: Annotated[
-        float,
-        typer.Option(
-            "--ema", metavar="DECAY", min=0, max=1, help="Averaging of the weights; 0 is none."
-        ),
-    ] = 0.999,
+    schedule: Schedule = "cosine",
+    warmup: Warmup = 100,
+    clip: Clip = 1.0,
+    ema: Ema = 0.999,
     precision: Annotated[
         Literal["fp32", "bf16"],
         typer.Option(
@@ -270,17 +258,9 @@ def run(
             help="Compute a batch in N parts, one after another, to save memory.",
         ),
     ] = 1,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Go on where MODEL.resume stands; start if there is none."),
-    ] = False,
-    checkpoint_every: Annotated[
-        int, typer.Option("--checkpoint-every", metavar="N", min=1, help="Steps between saves.")
-    ] = 1000,
-    log_dir: Annotated[
-        Path | None,
-        typer.Option("--log-dir", metavar="DIR", help="TensorBoard curves and sample grids."),
-    ] = None,
+    resume: Resume = False,
+    checkpoint_every: CheckpointEvery = 1000,
+    log_dir: LogDir = None,
     device: Device = "auto",
     seed: Seed = 0,
     force: Force = False,
@@ -312,21 +292,10 @@ def run(
       arcsm train mnist --context pixelcnn --objective mle -o pixelcnn.safetensors
       arcsm train digits --steps 300 -o - | arcsm sample - -n 16 -o digits.h5
     """
-    from arcsm_cli.data.dataset import content_digest
     from arcsm_cli.data.spec import train_and_valid
-    from arcsm_cli.io.atomic import check_output
-    from arcsm_cli.io.provenance import extend
     from arcsm_cli.runtime import reuse_memory
     from arcsm_cli.training.build import Choices, model_config
-    from arcsm_cli.training.loop import Batches
     from arcsm_cli.training.options import check_number, layer_sizes, settled
-    from arcsm_cli.training.session import (
-        Session,
-        fresh_state,
-        is_stream,
-        resume_path,
-        resumed_state,
-    )
     from arcsm_cli.training.settings import TrainSettings
 
     if steps is not None and epochs is not None:
@@ -357,16 +326,7 @@ def run(
         objective,
         draws=draws,
     )
-    streamed = is_stream(output)
-    if resume and streamed:
-        raise UsageError(f"--resume needs the checkpoint in a file, not -o {output}")
-    beside = resume_path(output)
-    going_on = resume and os.path.exists(beside)
-    if resume and not going_on and os.path.exists(output) and not force:
-        raise OutputError(f"{output}: exists but {beside} does not; --force starts anew")
-    check_output(output, force=force or going_on)
-    if not streamed:
-        check_output(str(beside), force=force or going_on)
+    place = find_place(output, resume=resume, force=force)
     torch_device = resolve_device(device)
     reuse_memory()
 
@@ -382,11 +342,7 @@ def run(
     image = examples.kind == "image"
     config = model_config(examples, choices)
     batch = batch_size or (128 if image else 512)
-    if steps is None:
-        steps = max(
-            1,
-            round((200.0 if epochs is None else epochs) * Batches(examples, batch, seed).per_epoch),
-        )
+    steps = step_count(examples, batch, steps, epochs, 200.0)
     settings = TrainSettings(
         steps=steps,
         batch_size=batch,
@@ -404,60 +360,14 @@ def run(
         checkpoint_every=checkpoint_every,
         validate_every=max(1, steps // 100),
     )
-    entry = provenance_entry(seed=seed, inputs={data: examples.digest})
-    # Of the examples themselves: the input's own digest does not see --limit or --resize.
-    trained_on = content_digest(examples.values)
-    earlier: list[dict[str, Any]] = []
-    if going_on:
-        state, earlier = resumed_state(output, config, settings, trained_on, torch_device)
-    else:
-        state = fresh_state(config, settings, torch_device)
-    total = steps * len(state.model.stages)
-
-    with (
-        StopFlag() as stop,
-        progress(total, "training", done=state.step) as bar,
-    ):
-
-        def report(loss: float, valid_loss: float | None) -> None:
-            figures = {"loss": loss} | ({} if valid_loss is None else {"valid": valid_loss})
-            bar.update(1, **figures)
-
-        board = _board(log_dir)
-        session = Session(
-            output,
-            trained_on,
-            extend([examples.source, earlier], entry),
-            lambda: bool(stop),
-            report,
-            board,
-        )
-        complete = session.run(state, examples, valid, force=force or going_on)
-        if board is not None:
-            board.close()
-        if not complete and streamed:
-            raise Interrupted(f"stopped before the end; -o {output} leaves nothing to resume")
-        if not complete:
-            raise StoppedEarly(
-                f"stopped by {stop.reason} at step {state.step} of {total}, all saved; "
-                "the same command with --resume goes on"
-            )
-    if json and output != "-":
-        last = {k: v[-1] for k, v in state.history.items() if v}
-        last |= {"step": state.step}
-        print_result({"metrics": last, "parameters": _count(state.model)}, json=True)
-
-
-def _board(folder: Path | None) -> "TensorBoard | None":
-    if folder is None:
-        return None
-    from arcsm_cli.training.tensorboard import TensorBoard
-
-    try:
-        return TensorBoard(folder)
-    except OSError as error:
-        raise OutputError(f"--log-dir {folder}: cannot be written: {error.strerror}") from error
-
-
-def _count(model: Any) -> int:
-    return sum(p.numel() for p in model.parameters())
+    run_training(
+        place,
+        config,
+        settings,
+        data,
+        examples,
+        valid,
+        device=torch_device,
+        log_dir=log_dir,
+        json=json,
+    )

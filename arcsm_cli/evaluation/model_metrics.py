@@ -17,6 +17,7 @@ from arcsm_cli.evaluation.likelihood import log_likelihood
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.models.mle import ARMLE
+from arcsm_cli.models.vae import VAE
 from arcsm_cli.sampling.noise import SampleNoise
 
 METRICS = ("nll", "bpd", "csm")
@@ -91,7 +92,7 @@ def noisy_rows(
     return rows
 
 
-def check_shape(model: AutoregressiveModel, data: Examples) -> None:
+def check_shape(model: AutoregressiveModel | VAE, data: Examples) -> None:
     """Refuse data of another shape than the model's.
 
     Raises:

@@ -8,7 +8,8 @@ from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.io.checkpoint import Checkpoint, load_checkpoint
 from arcsm_cli.io.streams import label
 from arcsm_cli.models.base import AutoregressiveModel
-from arcsm_cli.models.restore import restore
+from arcsm_cli.models.restore import restore, restore_vae
+from arcsm_cli.models.vae import VAE
 
 
 def load_model(source: str | os.PathLike[str]) -> tuple[Checkpoint, AutoregressiveModel]:
@@ -16,10 +17,30 @@ def load_model(source: str | os.PathLike[str]) -> tuple[Checkpoint, Autoregressi
 
     Raises:
         MissingInputError: the file does not exist or cannot be read.
+        DamagedInputError: it is not a sound checkpoint of an autoregressive model; the file is
+            named.
+    """
+    checkpoint, model = load_any(source)
+    if isinstance(model, VAE):
+        raise DamagedInputError(
+            f"{label(source)}: holds a VAE; an AR-CSM or a likelihood-trained model is wanted here"
+        )
+    return checkpoint, model
+
+
+def load_any(
+    source: str | os.PathLike[str],
+) -> tuple[Checkpoint, AutoregressiveModel | VAE]:
+    """Read the checkpoint at ``source`` and build its model, of whatever kind, on the CPU.
+
+    Raises:
+        MissingInputError: the file does not exist or cannot be read.
         DamagedInputError: it is not a sound checkpoint of a model known here; the file is named.
     """
     checkpoint = load_checkpoint(source)
     try:
+        if checkpoint.kind == VAE.kind:
+            return checkpoint, restore_vae(checkpoint)
         return checkpoint, restore(checkpoint)
     except DamagedInputError as error:
         raise DamagedInputError(f"{label(source)}: {error}") from error

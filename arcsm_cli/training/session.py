@@ -13,16 +13,14 @@ from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError
 from arcsm_cli.io.atomic import atomic_output
 from arcsm_cli.io.checkpoint import load_checkpoint, load_resume, save_checkpoint, save_resume
 from arcsm_cli.io.streams import label, show
-from arcsm_cli.models.config import ModelConfig
-from arcsm_cli.models.restore import make_model
-from arcsm_cli.training.loop import generator_for, train
-from arcsm_cli.training.settings import OBJECTIVES, TrainSettings
+from arcsm_cli.models.restore import Config, make_model
+from arcsm_cli.training.loop import train
+from arcsm_cli.training.randomness import Purpose, generator_for
+from arcsm_cli.training.settings import OBJECTIVES, RunSettings, TrainSettings
 from arcsm_cli.training.state import TrainState
 
 if TYPE_CHECKING:
     from arcsm_cli.training.tensorboard import TensorBoard
-
-_INITIAL_WEIGHTS = 3  # a purpose of random numbers, after those of the loop
 
 
 def is_stream(output: str) -> bool:
@@ -40,11 +38,11 @@ def resume_path(output: str) -> Path:
     return Path(output + ".resume")
 
 
-def fresh_state(config: ModelConfig, settings: TrainSettings, device: str) -> TrainState:
+def fresh_state(config: Config, settings: RunSettings, device: str) -> TrainState:
     """Return the state before the first step; the weights are a function of the seed."""
     import torch
 
-    seed = generator_for(settings.seed, _INITIAL_WEIGHTS, 0).initial_seed()
+    seed = generator_for(settings.seed, Purpose.INITIAL_WEIGHTS, 0).initial_seed()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = make_model(config)
@@ -121,7 +119,7 @@ class Session:
 
 
 def resumed_state(
-    output: str, config: ModelConfig, settings: TrainSettings, digest: str, device: str
+    output: str, config: Config, settings: RunSettings, digest: str, device: str
 ) -> tuple[TrainState, list[dict[str, Any]]]:
     """Return the state and the provenance chain of an interrupted run.
 
@@ -137,14 +135,15 @@ def resumed_state(
     if trained_on != digest:
         raise UsageError(f"{label(path)}: the run to resume was trained on other data")
     # Compared before anything is built: a damaged file must not decide how large the model is.
-    _check_objective(values.get("settings"), settings.objective)
+    if isinstance(settings, TrainSettings):
+        _check_objective(values.get("settings"), settings.objective)
     _check_config(values.get("config"), config.to_dict(), label(path))
     try:
         state = TrainState.from_resume(tensors, values, settings, device)
     except DamagedInputError as error:
         raise DamagedInputError(f"{label(path)}: {error}") from error
     earlier = values["settings"]["steps"]
-    if len(state.model.stages) > 1 and settings.steps != earlier:
+    if state.task.stages(state.model) > 1 and settings.steps != earlier:
         # Which stage a step belongs to would change.
         raise UsageError(
             f"--steps is {settings.steps} a stage, but the run to resume has {earlier}; only runs "
@@ -156,6 +155,12 @@ def resumed_state(
 
 # In the order in which they are compared: what may have decided others comes first.
 _FIELDS = (
+    "method",
+    "latent_dim",
+    "network",
+    "decoder",
+    "particles",
+    "channels",
     "context",
     "likelihood",
     "components",
@@ -186,7 +191,7 @@ def _check_config(theirs: Any, ours: dict[str, Any], name: str) -> None:
         raise DamagedInputError(f"{name}: its config is not that of a model")
     # The levels come last: what else differs may have decided them.
     order = (*_OPTIONS, *(k for k in ours if k != "levels"), "levels")
-    key = next((k for k in order if ours[k] != theirs[k]), None)
+    key = next((k for k in order if k in ours and ours[k] != theirs[k]), None)
     if key is None:
         return
     option, now, then = _OPTIONS.get(key), ours[key], theirs[key]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, Self
 
 from arcsm_cli.errors import DamagedInputError, UsageError
 
@@ -15,38 +15,27 @@ _FREE = ("steps", "checkpoint_every", "validate_every")
 
 
 @dataclass(frozen=True)
-class TrainSettings:
-    """How to train; a run is a function of these, the model's config, the data and the machine.
+class RunSettings:
+    """What all runs have: a run is a function of these, the model's config, data and machine.
 
     Attributes:
-        steps: optimizer steps of each stage (joint models have one stage).
+        steps: optimizer steps of each stage (all but staged models have one stage).
         batch_size: examples a step.
-        objective: ``csm``, ``dsm`` or ``mle``.
-        draws: noise draws of the score input for each example's contexts.
-        lr: peak learning rate of Adam. The schedule warms up over ``warmup`` steps, then stays or
-            falls to zero along a cosine.
-        clip: largest gradient norm of the loss per dimension; 0 turns clipping off.
+        lr: peak learning rate. The schedule warms up over ``warmup`` steps, then stays or falls to
+            zero along a cosine.
+        clip: largest gradient norm of the loss; 0 turns clipping off.
         ema: decay of the exponential moving average of the weights that checkpoints hold; 0 none.
-        precision: ``fp32`` or ``bf16``, of the context network's products alone.
-        compile: compile the training step.
-        grad_accumulation: parts that a batch is computed in, one after another: less memory, the
-            same gradient up to rounding.
         checkpoint_every, validate_every: in steps.
     """
 
     steps: int
     batch_size: int = 128
-    objective: str = "csm"
-    draws: int = 1
     lr: float = 2e-4
     schedule: str = "cosine"
     warmup: int = 100
     clip: float = 1.0
     ema: float = 0.999
     seed: int = 0
-    precision: str = "fp32"
-    compile: bool = False
-    grad_accumulation: int = 1
     checkpoint_every: int = 1000
     validate_every: int = 100
 
@@ -55,7 +44,7 @@ class TrainSettings:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> TrainSettings:
+    def from_dict(cls, values: dict[str, Any]) -> Self:
         """Rebuild settings from a resume file.
 
         Raises:
@@ -69,7 +58,7 @@ class TrainSettings:
             raise DamagedInputError("the resume file's settings are damaged")
         return cls(**values)
 
-    def check_continues(self, earlier: TrainSettings) -> None:
+    def check_continues(self, earlier: RunSettings) -> None:
         """Refuse to continue a run whose settings were others.
 
         Raises:
@@ -89,3 +78,36 @@ class TrainSettings:
         if self.schedule == "constant":
             return self.lr * warm
         return self.lr * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
+
+
+@dataclass(frozen=True)
+class TrainSettings(RunSettings):
+    """How to train an autoregressive model; the loss, and the norm that is clipped, per dimension.
+
+    Attributes:
+        objective: ``csm``, ``dsm`` or ``mle``.
+        draws: noise draws of the score input for each example's contexts.
+        precision: ``fp32`` or ``bf16``, of the context network's products alone.
+        compile: compile the training step.
+        grad_accumulation: parts that a batch is computed in, one after another: less memory, the
+            same gradient up to rounding.
+    """
+
+    objective: str = "csm"
+    draws: int = 1
+    precision: str = "fp32"
+    compile: bool = False
+    grad_accumulation: int = 1
+
+
+@dataclass(frozen=True)
+class VAESettings(RunSettings):
+    """How to train a VAE; the loss in nats an example.
+
+    Attributes:
+        score_lr: peak learning rate of the score estimator.
+    """
+
+    lr: float = 1e-3
+    clip: float = 0.0
+    score_lr: float = 1e-3

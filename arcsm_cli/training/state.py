@@ -11,10 +11,9 @@ from torch import Tensor
 
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.io.checkpoint import Checkpoint
-from arcsm_cli.models.base import AutoregressiveModel
-from arcsm_cli.models.config import ModelConfig
-from arcsm_cli.models.restore import make_model, parameter_count
-from arcsm_cli.training.settings import TrainSettings
+from arcsm_cli.models.restore import config_type, make_model, parameter_count
+from arcsm_cli.training.settings import RunSettings
+from arcsm_cli.training.task import task_for
 
 _ADAM = ("step", "exp_avg", "exp_avg_sq")
 
@@ -24,25 +23,32 @@ class TrainState:
 
     Attributes:
         model: the weights being trained.
+        task: how its kind is trained.
         average: name to averaged weight; what checkpoints hold.
         optimizer: Adam over all weights; weights without gradient (other stages') stay untouched.
         step: optimizer steps done, over all stages.
-        history: curves, name to list: ``step``, ``loss``, ``valid_loss``, ``lr``.
-        pending: sum and count of the losses since the last entry of the history.
+        history: curves, name to list: ``step``, ``valid_loss``, ``lr`` and those of the task.
+        pending: sums of the task's figures since the last entry of the history, and their count.
     """
 
-    def __init__(self, model: AutoregressiveModel, settings: TrainSettings) -> None:
+    def __init__(self, model: Any, settings: Any) -> None:
         self.model = model
+        self.task = task_for(model)
         self.settings = settings
         self.average = {k: v.detach().clone() for k, v in model.named_parameters()}
         # The fused kernel exists for CPU and CUDA and saves most of the memory traffic.
         fused = next(model.parameters()).device.type in ("cpu", "cuda")
         self.optimizer = torch.optim.Adam(
-            model.parameters(), lr=settings.lr, betas=(0.9, 0.99), fused=fused
+            self.task.groups(model, settings),
+            lr=settings.lr,
+            betas=self.task.betas(),
+            fused=fused,
         )
         self.step = 0
-        self.history: dict[str, list[float]] = {"step": [], "loss": [], "valid_loss": [], "lr": []}
-        self.pending = [0.0, 0.0]
+        curves = self.task.curves(model)
+        names = ("step", *curves, "valid_loss", "lr")
+        self.history: dict[str, list[float]] = {name: [] for name in names}
+        self.pending = [0.0] * (len(curves) + 1)
 
     @torch.no_grad()
     def initialise(self, x: Tensor) -> None:
@@ -63,10 +69,10 @@ class TrainState:
             [self.average[n] for n in names], [weights[n].detach() for n in names], 1 - decay
         )
 
-    def averaged_model(self) -> AutoregressiveModel:
+    def averaged_model(self) -> Any:
         """Return a copy of the model with the averaged weights, for validation and sampling."""
         with torch.random.fork_rng(devices=[]):  # the fresh weights are drawn to be replaced
-            copy = make_model(self.model.config).to(self.model.mean.device)
+            copy = make_model(self.model.config).to(next(self.model.parameters()).device)
         copy.load_state_dict(self.average)
         return copy.eval()
 
@@ -114,7 +120,7 @@ class TrainState:
         cls,
         tensors: dict[str, Tensor],
         state: dict[str, Any],
-        settings: TrainSettings,
+        settings: RunSettings,
         device: str,
     ) -> TrainState:
         """Rebuild a state from a resume file's content.
@@ -125,8 +131,8 @@ class TrainState:
             UsageError: if the settings differ from those of the interrupted run.
         """
         try:
-            settings.check_continues(TrainSettings.from_dict(state["settings"]))
-            config = ModelConfig.from_dict(state["config"])
+            settings.check_continues(type(settings).from_dict(state["settings"]))
+            config = config_type(state["config"]).from_dict(state["config"])
             held = sum(t.numel() for k, t in tensors.items() if k.startswith("weights."))
             if held != parameter_count(config):
                 raise DamagedInputError(
@@ -150,7 +156,8 @@ class TrainState:
                 with torch.no_grad():
                     target.copy_(_take(tensors, f"{prefix}.{name}", target.shape))
         packed = self.optimizer.state_dict()
-        for index, weight in enumerate(self.model.parameters()):
+        weights = [w for group in self.optimizer.param_groups for w in group["params"]]
+        for index, weight in enumerate(weights):
             if f"adam.{index}.step" not in tensors:
                 continue
             # The fused kernel trusts these shapes: a wrong one would overwrite foreign memory.
@@ -171,9 +178,11 @@ class TrainState:
         self.step = state["step"]
         if type(self.step) is not int or self.step < 0:
             raise DamagedInputError("the resume file's step is not a whole number from 0 on")
+        expected = self.pending
         self.pending = _numbers(state["pending"])
         self.history = {key: _numbers(state["history"][key]) for key in self.history}
-        if len(self.pending) != 2 or len({len(curve) for curve in self.history.values()}) != 1:
+        lengths = {len(curve) for curve in self.history.values()}
+        if len(self.pending) != len(expected) or len(lengths) != 1:
             raise DamagedInputError("the resume file's curves are damaged")
 
 

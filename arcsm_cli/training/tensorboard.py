@@ -6,9 +6,6 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from arcsm_cli.sampling.choose import default_sampler
-from arcsm_cli.sampling.noise import SampleNoise
-from arcsm_cli.sampling.run import sample
 from arcsm_cli.training.state import TrainState
 
 _GRID = 16
@@ -29,14 +26,14 @@ class TensorBoard:
     def record(self, state: TrainState) -> None:
         """Write the last entry of the history, and a sample grid when one is due."""
         history = state.history
-        for name, tag in (("loss", "loss/train"), ("valid_loss", "loss/valid"), ("lr", "lr")):
-            self.writer.add_scalar(tag, history[name][-1], state.step)
-        if state.model.config.is_image and len(history["step"]) % self.grid_every == 0:
-            model = state.averaged_model()
-            noise = SampleNoise(state.settings.seed, range(_GRID), model.mean.device)
-            images = sample(model, default_sampler(model), noise, denoise=model.sigma_min > 0)
-            grid = images.clamp(0, 1).cpu()
-            self.writer.add_images("samples", grid, state.step)
+        tags = {"loss": "loss/train", "valid_loss": "loss/valid", "score_loss": "loss/score"}
+        for name, curve in history.items():
+            if name != "step":
+                self.writer.add_scalar(tags.get(name, name), curve[-1], state.step)
+        if len(history["step"]) % self.grid_every == 0:
+            pictures = state.task.pictures(state, _GRID)
+            if pictures is not None:
+                self.writer.add_images("samples", pictures.clamp(0, 1).cpu(), state.step)
         self.writer.flush()
 
     def close(self) -> None:

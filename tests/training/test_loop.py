@@ -17,15 +17,14 @@ from arcsm_cli.evaluation.model_metrics import evaluate
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.objectives.csm import csm
 from arcsm_cli.objectives.noise import NoisyBatch
-from arcsm_cli.training import loop
+from arcsm_cli.training import autoregressive
 from arcsm_cli.training.build import Choices, model_config
 from arcsm_cli.training.loop import (
     Batches,
     DivergedError,
-    generator_for,
     train,
-    validation_loss,
 )
+from arcsm_cli.training.randomness import Purpose, generator_for
 from arcsm_cli.training.session import fresh_state
 from arcsm_cli.training.state import TrainState
 
@@ -42,6 +41,10 @@ def fresh(config: Make, settings: Make) -> Callable[..., TrainState]:
         return fresh_state(config(**choices or {}), settings(**values), "cpu")
 
     return make
+
+
+def validation_loss(state: TrainState, valid: Dataset) -> float:
+    return state.task.validation_loss(state, valid, 0)
 
 
 def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -82,7 +85,7 @@ def test_random_streams_of_one_seed_do_not_meet() -> None:
     seeds = {
         generator_for(seed, purpose, index).initial_seed()
         for seed in range(3)
-        for purpose in range(4)
+        for purpose in Purpose
         for index in range(50)
     }
     assert len(seeds) == 3 * 4 * 50
@@ -261,7 +264,7 @@ def test_a_stage_starts_from_the_average_of_the_one_before(
         before_step.append({k: v.detach().clone() for k, v in model.named_parameters()})
         return csm(model, batch)
 
-    monkeypatch.setitem(loop.OBJECTIVES, "csm", spy)
+    monkeypatch.setitem(autoregressive.OBJECTIVES, "csm", spy)
     state, seen = fresh(STAGED, validate_every=10**6), watcher()
     train(state, data, valid, seen)
     start = of_stage(before_step[7 * stage], stage)
@@ -284,7 +287,7 @@ def test_a_stage_trains_at_its_own_level(
         levels.append(float(batch.sigma))
         return csm(model, batch)
 
-    monkeypatch.setitem(loop.OBJECTIVES, "csm", spy)
+    monkeypatch.setitem(autoregressive.OBJECTIVES, "csm", spy)
     state = fresh(STAGED, validate_every=10**6)
     train(state, data, valid, watcher())
     assert levels[7 * stage : 7 * stage + 7] == pytest.approx([state.model.levels[stage]] * 7)
@@ -318,7 +321,7 @@ def test_the_validation_loss_counts_every_example_once(
     def first_value(model: ARCSM, batch: NoisyBatch) -> Tensor:
         return batch.context_input.mean() * model.config.dimensions
 
-    monkeypatch.setitem(loop.OBJECTIVES, "csm", first_value)
+    monkeypatch.setitem(autoregressive.OBJECTIVES, "csm", first_value)
     monkeypatch.setattr(ARCSM, "sigma_min", 0.0)
     # 20 examples in batches of 8: the last one is smaller.
     expected = float(valid.values.mean())
@@ -369,7 +372,7 @@ def test_a_loss_that_is_no_number_ends_the_run_unsaved(
     at: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(loop.OBJECTIVES, "csm", poisoned(at))
+    monkeypatch.setitem(autoregressive.OBJECTIVES, "csm", poisoned(at))
     seen = watcher()
     with pytest.raises(DivergedError, match=f"step {at} "):
         train(fresh(validate_every=10**6), data, valid, seen)
@@ -408,7 +411,7 @@ def test_an_infinite_gradient_ends_the_run_before_the_weights_move(
         loss = csm(model, batch)
         return loss + 1e38 * (1e38 * (loss - loss.detach()))
 
-    monkeypatch.setitem(loop.OBJECTIVES, "csm", steep)
+    monkeypatch.setitem(autoregressive.OBJECTIVES, "csm", steep)
     state = fresh()
     before = {k: v.detach().clone() for k, v in state.model.named_parameters()}
     with pytest.raises(DivergedError):
@@ -433,7 +436,7 @@ def test_the_error_of_a_diverged_run_names_what_is_kept(
     watcher: Make,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(loop.OBJECTIVES, "csm", poisoned(5))
+    monkeypatch.setitem(autoregressive.OBJECTIVES, "csm", poisoned(5))
     with pytest.raises(DivergedError, match=r"checkpoint of step 3 is kept.*--lr"):
         train(fresh(validate_every=10**6), data, valid, watcher())
 

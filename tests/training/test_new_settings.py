@@ -21,9 +21,9 @@ from arcsm_cli.evaluation.likelihood import log_likelihood
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.pixelcnn import PixelCNN
 from arcsm_cli.objectives.noise import NoisyBatch
-from arcsm_cli.training import loop
+from arcsm_cli.training import autoregressive, loop
 from arcsm_cli.training.build import Choices, model_config
-from arcsm_cli.training.loop import train, validation_loss
+from arcsm_cli.training.loop import train
 from arcsm_cli.training.session import Session, fresh_state, resume_path, resumed_state
 from arcsm_cli.training.settings import TrainSettings
 from arcsm_cli.training.state import TrainState
@@ -80,7 +80,7 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[tuple[NoisyBatc
 
     def watch(name: str) -> list[tuple[NoisyBatch, float]]:
         seen: list[tuple[NoisyBatch, float]] = []
-        real = loop.OBJECTIVES[name]
+        real = autoregressive.OBJECTIVES[name]
 
         def objective(model: Any, batch: NoisyBatch) -> Tensor:
             loss = real(model, batch)
@@ -88,7 +88,7 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[tuple[NoisyBatc
                 seen.append((batch, float(loss.detach())))
             return loss
 
-        monkeypatch.setitem(loop.OBJECTIVES, name, objective)
+        monkeypatch.setitem(autoregressive.OBJECTIVES, name, objective)
         return seen
 
     return watch
@@ -196,7 +196,8 @@ def test_dropout_changes_training_alone(fresh: Make, examples: Make, watcher: Ma
     assert dropped.losses != without.losses
     held_out = examples(DISCRETE)[1]
     states[1].average = states[0].average
-    assert validation_loss(states[0], held_out) == validation_loss(states[1], held_out)
+    losses = [state.task.validation_loss(state, held_out, 0) for state in states]
+    assert losses[0] == losses[1]
 
 
 def test_every_step_and_seed_drops_others(

@@ -17,7 +17,7 @@ from arcsm_cli.errors import DamagedInputError, MissingInputError, OutputError, 
 from arcsm_cli.io.checkpoint import load_checkpoint, load_resume
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.restore import restore
-from arcsm_cli.training import loop, state
+from arcsm_cli.training import autoregressive, state
 from arcsm_cli.training.loop import DivergedError
 from arcsm_cli.training.session import Session, fresh_state, resume_path, resumed_state
 from arcsm_cli.training.settings import TrainSettings
@@ -275,7 +275,7 @@ def test_a_diverged_run_keeps_its_last_good_files(
     def bad(model: ARCSM, batch: Any) -> Tensor:
         return sum(p.sum() for p in model.parameters()) * torch.tensor(float("nan"))  # type: ignore[return-value]
 
-    monkeypatch.setitem(loop.OBJECTIVES, "csm", bad)
+    monkeypatch.setitem(autoregressive.OBJECTIVES, "csm", bad)
     with pytest.raises(DivergedError):
         diverging.start()
     assert [path.read_bytes() for path in diverging.files] == content

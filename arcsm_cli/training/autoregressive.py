@@ -1,0 +1,130 @@
+"""How AR-CSMs and likelihood-trained models are trained."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.models.base import AutoregressiveModel
+from arcsm_cli.objectives.csm import csm
+from arcsm_cli.objectives.dsm import dsm
+from arcsm_cli.objectives.mle import mle
+from arcsm_cli.objectives.noise import NoisyBatch, perturb
+from arcsm_cli.sampling.choose import default_sampler
+from arcsm_cli.sampling.noise import SampleNoise
+from arcsm_cli.sampling.run import sample
+from arcsm_cli.training.randomness import Purpose, generator_for
+from arcsm_cli.training.settings import TrainSettings
+from arcsm_cli.training.state import TrainState
+from arcsm_cli.training.task import validation_batches
+
+Objective = Callable[[Any, NoisyBatch], Tensor]
+
+# Each takes the kind of model that `make_model` builds for its settings.
+OBJECTIVES: dict[str, Objective] = {"csm": csm, "dsm": dsm, "mle": mle}
+
+
+class AutoregressiveTask:
+    """See `arcsm_cli.training.task.Task`; a stage a noise level where annealing is staged."""
+
+    def curves(self, model: nn.Module) -> tuple[str, ...]:
+        """Return the names of what a step reports."""
+        return ("loss",)
+
+    def betas(self) -> tuple[float, float]:
+        """Return Adam's decay rates."""
+        return 0.9, 0.99
+
+    def groups(self, model: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
+        """Return one group of all weights; those without gradient (other stages') stay as is."""
+        return [{"params": list(model.parameters())}]
+
+    def stages(self, model: AutoregressiveModel) -> int:
+        """Return how many stages a run has."""
+        return len(model.stages)
+
+    def trained(self, model: nn.Module, stage: int) -> list[str]:
+        """Return the names of the weights that a stage trains."""
+        return [n for n, _ in model.named_parameters() if n.startswith(f"stages.{stage}.")]
+
+    def begin(self, state: TrainState, stage: int) -> None:
+        """Start a stage from the averaged weights of the one before (its noise is the nearest)."""
+        weights = dict(state.model.named_parameters())
+        with torch.no_grad():
+            for name in self.trained(state.model, stage):
+                before = name.replace(f"stages.{stage}.", f"stages.{stage - 1}.", 1)
+                weights[name].copy_(state.average[before])
+                state.average[name].copy_(state.average[before])
+
+    def gradient(self, state: TrainState, x: Tensor, stage: int) -> list[Tensor]:
+        """Add the gradient of the loss per dimension to the weights'; return the loss."""
+        model, settings = state.model, state.settings
+        model.low_precision = settings.precision == "bf16"
+        generator = generator_for(settings.seed, Purpose.NOISE, state.step, x.device)
+        batch = perturb(
+            model, model.sort(x), generator, level=_level(model, stage), draws=settings.draws
+        )
+        if state.step == 0:
+            state.initialise(batch.context_input)
+        objective = OBJECTIVES[settings.objective]
+        return [_gradient(state, _compiled(objective) if settings.compile else objective, batch)]
+
+    @torch.no_grad()
+    def validation_loss(self, state: TrainState, valid: Dataset, stage: int) -> float:
+        """Return the objective per dimension of the averaged weights on held-out data.
+
+        The same examples and noise every time, so that curves show the model and not the draw.
+        """
+        model = state.averaged_model()
+        objective = OBJECTIVES[state.settings.objective]
+        device = model.mean.device
+        generator = generator_for(state.settings.seed, Purpose.VALIDATION, 0, device)
+        total, count = 0.0, 0
+        for x in validation_batches(state, valid):
+            rows = model.sort(x.to(device))
+            batch = perturb(model, rows, generator, level=_level(model, stage))
+            total += float(objective(model, batch)) * len(x)
+            count += len(x)
+        dimensions: int = model.config.dimensions
+        return total / count / dimensions
+
+    def pictures(self, state: TrainState, count: int) -> Tensor | None:
+        """Return images that the averaged weights draw, or None for vectors."""
+        model = state.averaged_model()
+        if not model.config.is_image:
+            return None
+        noise = SampleNoise(state.settings.seed, range(count), model.mean.device)
+        return sample(model, default_sampler(model), noise, denoise=model.sigma_min > 0)
+
+
+@functools.cache
+def _compiled(objective: Objective) -> Objective:
+    """Return an objective compiled, once a process."""
+    compiled: Objective = torch.compile(objective)
+    return compiled
+
+
+def _gradient(state: TrainState, objective: Objective, batch: NoisyBatch) -> Tensor:
+    """Add the gradient of the loss per dimension to the weights'; return the loss."""
+    rows, dimensions = batch.context_input.shape
+    settings, device = state.settings, batch.context_input.device
+    total = torch.zeros((), device=device)
+    # Dropout draws from the process's generator: address it, and leave no trace.
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        mixed = generator_for(settings.seed, Purpose.DROPOUT, state.step).initial_seed()
+        torch.manual_seed(mixed)
+        for part in torch.arange(rows).chunk(settings.grad_accumulation):
+            some = batch.rows(slice(int(part[0]), int(part[-1]) + 1))
+            loss = objective(state.model, some) * (len(part) / rows / dimensions)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+    return total
+
+
+def _level(model: AutoregressiveModel, stage: int) -> int:
+    return stage if len(model.stages) > 1 else -1

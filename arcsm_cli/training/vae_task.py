@@ -1,0 +1,88 @@
+"""How variational autoencoders are trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.models.vae import VAE
+from arcsm_cli.objectives.vae import vae_losses
+from arcsm_cli.sampling.latent import sample_vae
+from arcsm_cli.sampling.noise import SampleNoise
+from arcsm_cli.training.randomness import Purpose, generator_for
+from arcsm_cli.training.settings import VAESettings
+from arcsm_cli.training.state import TrainState
+from arcsm_cli.training.task import validation_batches
+
+
+class VAETask:
+    """See `arcsm_cli.training.task.Task`; the model and its score estimator in one step."""
+
+    def curves(self, model: nn.Module) -> tuple[str, ...]:
+        """Return the names of what a step reports."""
+        assert isinstance(model, VAE)
+        return ("loss",) if model.scores is None else ("loss", "score_loss")
+
+    def betas(self) -> tuple[float, float]:
+        """Return Adam's decay rates: without momentum it is RMSprop, with its bias corrected."""
+        return 0.0, 0.99
+
+    def groups(self, model: nn.Module, settings: VAESettings) -> list[dict[str, Any]]:
+        """Return the model's weights and, with a rate of their own, the estimator's."""
+        named = list(model.named_parameters())
+        rates = {"scores.": settings.score_lr / settings.lr, "": 1.0}
+        groups = []
+        for prefix, rate in rates.items():
+            own = [p for n, p in named if n.startswith("scores.") == bool(prefix)]
+            groups += [{"params": own, "rate": rate}] if own else []
+        return groups
+
+    def stages(self, model: nn.Module) -> int:
+        """Return that there is one."""
+        return 1
+
+    def trained(self, model: nn.Module, stage: int) -> list[str]:
+        """Return the names of all weights."""
+        return [name for name, _ in model.named_parameters()]
+
+    def begin(self, state: TrainState, stage: int) -> None:
+        """Do nothing: there is one stage."""
+
+    def gradient(self, state: TrainState, x: Tensor, stage: int) -> list[Tensor]:
+        """Add the gradients of both losses, binary data drawn afresh; return their values."""
+        model, settings = state.model, state.settings
+        generator = generator_for(settings.seed, Purpose.NOISE, state.step, x.device)
+        losses = vae_losses(model, binarised(model, model.flatten(x), generator), generator)
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        return [losses.loss] + ([] if losses.score_loss is None else [losses.score_loss])
+
+    def validation_loss(self, state: TrainState, valid: Dataset, stage: int) -> float:
+        """Return the loss of the averaged weights on held-out data."""
+        model = state.averaged_model()
+        device = model.data_scale.device
+        generator = generator_for(state.settings.seed, Purpose.VALIDATION, 0, device)
+        total, count = 0.0, 0
+        for x in validation_batches(state, valid):
+            rows = binarised(model, model.flatten(x.to(device)), generator)
+            total += float(vae_losses(model, rows, generator).loss) * len(x)
+            count += len(x)
+        return total / count
+
+    def pictures(self, state: TrainState, count: int) -> Tensor | None:
+        """Return the means of images from the prior, or None for vectors."""
+        model = state.averaged_model()
+        if not model.config.is_image:
+            return None
+        noise = SampleNoise(state.settings.seed, range(count), model.data_scale.device)
+        pictures: Tensor = sample_vae(model, noise, denoise=True)
+        return pictures
+
+
+def binarised(vae: VAE, x: Tensor, generator: torch.Generator) -> Tensor:
+    """Return 0 or 1 with probability x where the decoder is Bernoulli, else x (B, D) itself."""
+    if not vae.is_binary:
+        return x
+    return torch.rand(x.shape, generator=generator, device=x.device).lt(x).to(x.dtype)
