@@ -1,11 +1,11 @@
 """``arcsm eval``: measure a model or samples."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
 from arcsm_cli.cli_options import (
-    BatchSize,
     CenterCrop,
     DataDir,
     Device,
@@ -25,11 +25,16 @@ from arcsm_cli.cli_table import print_result
 from arcsm_cli.errors import DamagedInputError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from arcsm_cli.data.dataset import DataOptions
+    from arcsm_cli.data.dataset import DataOptions, Dataset
+    from arcsm_cli.evaluation.model_metrics import Evaluated
+    from arcsm_cli.evaluation.vae_metrics import Likelihoods
+    from arcsm_cli.io.checkpoint import Checkpoint
 
 _MODEL_METRICS = ("nll", "bpd", "csm")
+_VAE_METRICS = ("elbo", "iwae", "ais", "fid", "kid")
 _FEATURE_METRICS = ("fid", "kid")
 _RESTORATION_METRICS = ("psnr", "ssim", "mse")
 _SAMPLE_METRICS = (
@@ -58,10 +63,10 @@ def run(
         typer.Option(
             "--metric",
             metavar="NAME,...",
-            show_default="all that apply, but fid, kid, auroc and those of denoise",
+            show_default="all that apply, but ais, fid, kid, auroc and those of denoise",
             help="Of a model: nll, bpd, csm. Of samples: moments, energy, "
             "sliced-wasserstein, fid, kid. Of what denoise wrote: psnr, ssim, mse. "
-            "Of scores: auroc.",
+            "Of scores: auroc. Of a VAE: elbo, iwae, ais, fid, kid.",
         ),
     ] = None,
     method: Annotated[
@@ -102,7 +107,34 @@ def run(
             help="Inception v3 for fid and kid: .safetensors, or torch-fidelity's published .pth.",
         ),
     ] = None,
-    batch_size: BatchSize = 128,
+    chains: Annotated[
+        int,
+        typer.Option("--chains", metavar="N", min=1, help="Of ais, for each example."),
+    ] = 16,
+    temperatures: Annotated[
+        int,
+        typer.Option("--temperatures", metavar="N", min=2, help="Of ais, from prior to posterior."),
+    ] = 1000,
+    importance_samples: Annotated[
+        int,
+        typer.Option("--importance-samples", metavar="K", min=1, help="Of iwae and elbo."),
+    ] = 500,
+    precision: Annotated[
+        Literal["fp32", "bf16"],
+        typer.Option(
+            "--precision", help="Of the gradients that move ais's chains; their weights are exact."
+        ),
+    ] = "fp32",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size",
+            metavar="N",
+            min=1,
+            show_default="128; of a VAE 20",
+            help="Examples computed at a time.",
+        ),
+    ] = None,
     device: Device = "auto",
     seed: Seed = 0,
     force: Force = False,
@@ -130,6 +162,12 @@ def run(
     For what denoise wrote from clean examples: psnr (dB), ssim and mse of the restored and of the
     corrupted examples, for values in [0, 1].
 
+    For a VAE on DATA, in nats an example: minus the evidence lower bound (elbo), its tightening by
+    K importance samples (iwae), and minus the log-likelihood by annealed importance sampling (ais),
+    with Hamiltonian moves; of implicit encoders the bounds are those of a normal distribution
+    fitted to their draws. Binary data are drawn once, with the values of DATA as probabilities. fid
+    and kid compare as many samples of the model as there are examples with DATA.
+
     For scores that ood-score wrote: with --metric auroc, how well each statistic tells them from
     those of --against, see ood-score.
 
@@ -140,9 +178,15 @@ def run(
       arcsm eval digits.safetensors digits -o scored.h5
       arcsm sample m.safetensors -n 500 -o - | arcsm eval - --against digits
       arcsm denoise m.safetensors mnist --corrupt gaussian:0.6 -o - | arcsm eval - --metric psnr
+      arcsm eval vae.safetensors mnist --limit 200 --metric ais
       arcsm eval s.h5 --against cifar10 --metric fid,kid --feature-weights inception.safetensors
     """
+    from arcsm_cli.evaluation.ais import AnnealedSampling
+    from arcsm_cli.evaluation.vae_metrics import Likelihoods
+    from arcsm_cli.io.provenance import sha256_file
     from arcsm_cli.io.streams import label, local_input, sniff
+    from arcsm_cli.models.load import load_any
+    from arcsm_cli.models.vae import VAE
     from arcsm_cli.runtime import reuse_memory
 
     reuse_memory()
@@ -168,29 +212,32 @@ def run(
                 against,
                 options,
                 feature_weights=feature_weights,
-                batch_size=batch_size,
+                batch_size=batch_size or 128,
                 device=torch_device,
             )
         elif kind == "checkpoint":
             if data is None or against is not None:
                 raise UsageError("a model is measured on DATA: name it, without --against")
-            if feature_weights is not None:
-                raise UsageError("--feature-weights is for samples, with --metric fid or kid")
-            names = _metrics(metric, _MODEL_METRICS, [])
-            result = _model(
-                path,
-                label(file),
-                data,
-                options,
-                metrics=names,
-                method=method,
-                perturb=perturb,
-                output=output,
-                batch_size=batch_size,
-                device=torch_device,
-                seed=seed,
-                force=force,
-            )
+            checkpoint, model = load_any(path)
+            named = (label(file), sha256_file(path), data)
+            source = _Source(*named, checkpoint, model.to(torch_device))
+            target = _Target(output, batch_size, force)
+            if isinstance(model, VAE):
+                if method is not None or not perturb:
+                    raise UsageError(f"--method and --no-perturb: {label(file)} holds a VAE")
+                how = Likelihoods(
+                    _metrics(metric, _VAE_METRICS, ["elbo", "iwae"]),
+                    AnnealedSampling(chains, temperatures),
+                    importance_samples,
+                    precision == "bf16",
+                    seed,
+                )
+                result = _vae(source, options, how, target, feature_weights)
+            else:
+                if feature_weights is not None:
+                    raise UsageError("--feature-weights is for samples, with --metric fid or kid")
+                names = _metrics(metric, _MODEL_METRICS, [])
+                result = _model(source, options, names, method, perturb, target)
         else:
             raise DamagedInputError(
                 f"{label(file)}: neither a checkpoint (safetensors) nor samples (HDF5) of arcsm"
@@ -209,25 +256,71 @@ def _readable(result: dict[str, Any]) -> dict[str, Any]:
     return readable(result, [against["name"] for against in result["against"]])
 
 
-def _model(
-    path: "Path",
-    name: str,
-    data: str,
-    options: "DataOptions",
-    *,
-    metrics: list[str],
-    method: str | None,
-    perturb: bool,
-    output: str | None,
-    batch_size: int,
-    device: str,
+class _Source(NamedTuple):
+    """The model that is measured, its file, and DATA as named."""
+
+    name: str
+    digest: str
+    data: str
+    checkpoint: "Checkpoint"
+    model: Any
+
+
+class _Target(NamedTuple):
+    """Where the examples as evaluated go, if anywhere, and how many are evaluated at a time."""
+
+    output: str | None
+    batch_size: int | None
+    force: bool
+
+
+def _collect(
+    source: _Source,
+    examples: "Dataset",
+    batches: "Iterator[Evaluated]",
+    target: _Target,
     seed: int,
-    force: bool,
+    advance: "Callable[[int], None]" = lambda steps: None,
 ) -> dict[str, Any]:
+    """Every figure as one array; the examples are written as they come."""
     from contextlib import ExitStack
 
     import numpy as np
 
+    from arcsm_cli.io.atomic import atomic_output
+    from arcsm_cli.io.provenance import extend
+    from arcsm_cli.io.samples import SampleWriter
+
+    entry = provenance_entry(
+        seed=seed, inputs={source.name: source.digest, source.data: examples.digest}
+    )
+    collected: dict[str, Any] = {}
+    start = 0
+    with ExitStack() as stack:
+        writer = None
+        if target.output is not None:
+            file = stack.enter_context(atomic_output(target.output, force=target.force))
+            chain = extend([source.checkpoint.provenance, examples.source], entry)
+            writer = stack.enter_context(SampleWriter(file, examples.shape, chain))
+        for batch in batches:
+            stop = start + len(batch.examples)
+            for key, values in batch.figures.items():
+                collected.setdefault(key, np.empty(len(examples)))[start:stop] = values.numpy()
+            if writer is not None:
+                writer.append(batch.examples, statistics=batch.figures)
+            advance(stop - start)
+            start = stop
+    return collected
+
+
+def _model(
+    source: _Source,
+    options: "DataOptions",
+    metrics: list[str],
+    method: str | None,
+    perturb: bool,
+    target: _Target,
+) -> dict[str, Any]:
     from arcsm_cli.data.spec import load_data
     from arcsm_cli.evaluation.model_metrics import (
         check_shape,
@@ -238,48 +331,30 @@ def _model(
         noise_bpd,
         summary,
     )
-    from arcsm_cli.io.atomic import atomic_output, check_output
-    from arcsm_cli.io.provenance import extend, sha256_file
-    from arcsm_cli.io.samples import SampleWriter
-    from arcsm_cli.models.load import load_model
+    from arcsm_cli.io.atomic import check_output
 
-    if output is not None:
-        check_output(output, force=force)
-    checkpoint, model = load_model(path)
-    model = model.to(device)
+    name, model = source.name, source.model
+    if target.output is not None:
+        check_output(target.output, force=target.force)
     metrics = metrics or list(metrics_of(model))
     for metric in metrics:
         if metric not in metrics_of(model):
             raise UsageError(f"--metric {metric} is of scores, {name} has none: use nll or bpd")
     if method is not None and not {"nll", "bpd"} & set(metrics):
         raise UsageError(f"--method {method} applies to the metrics nll and bpd alone")
-    examples = load_data(data, options, default_split="test", like=model.config.shape)
+    examples = load_data(source.data, options, default_split="test", like=model.config.shape)
     check_shape(model, examples)
-    entry = provenance_entry(seed=seed, inputs={name: sha256_file(path), data: examples.digest})
     batches = evaluate(
         model,
         examples,
         metrics=metrics,
         method=method,
         perturb=perturb,
-        batch_size=batch_size,
-        seed=seed,
+        batch_size=target.batch_size or 128,
+        seed=options.seed,
     )
-    collected: dict[str, list[Any]] = {}
-    with ExitStack() as stack:
-        writer = None
-        if output is not None:
-            target = stack.enter_context(atomic_output(output, force=force))
-            chain = extend([checkpoint.provenance, examples.source], entry)
-            writer = stack.enter_context(SampleWriter(target, model.config.shape, chain))
-        bar = stack.enter_context(progress(len(examples), "evaluating"))
-        for batch in batches:
-            for key, values in batch.figures.items():
-                collected.setdefault(key, []).append(values.numpy())
-            if writer is not None:
-                writer.append(batch.examples, statistics=batch.figures)
-            bar.update(len(batch.examples))
-    figures = {key: np.concatenate(values) for key, values in collected.items()}
+    with progress(len(examples), "evaluating") as bar:
+        figures = _collect(source, examples, batches, target, options.seed, bar.update)
     result: dict[str, Any] = {
         "model": name,
         "data": examples.name,
@@ -291,6 +366,69 @@ def _model(
         result["method"] = method or default_method(model)
         if "bpd" in metrics and (floor := noise_bpd(model)) is not None:
             result["bpd_of_the_noise_alone"] = floor
+    return result
+
+
+def _vae(
+    source: _Source,
+    options: "DataOptions",
+    how: "Likelihoods",
+    target: _Target,
+    feature_weights: str | None,
+) -> dict[str, Any]:
+    from arcsm_cli.data.spec import load_data
+    from arcsm_cli.evaluation.vae_metrics import (
+        check_metrics,
+        evaluate_vae,
+        ticks,
+        vae_density,
+        vae_features,
+        vae_summary,
+    )
+    from arcsm_cli.io.atomic import check_output
+
+    features = [name for name in how.metrics if name in _FEATURE_METRICS]
+    likelihoods = [name for name in how.metrics if name not in features]
+    if feature_weights is not None and not features:
+        raise UsageError("--feature-weights applies to the metrics fid and kid alone")
+    if target.output is not None:
+        if not likelihoods:
+            raise UsageError(f"-o writes figures of examples; {', '.join(features)} have none")
+        check_output(target.output, force=target.force)
+    examples = load_data(source.data, options, default_split="test", like=source.model.config.shape)
+    check_metrics(source.model, examples, features)
+    size = target.batch_size or 20
+    how = replace(how, metrics=likelihoods)
+    result: dict[str, Any] = {
+        "model": source.name,
+        "data": examples.name,
+        "examples": len(examples),
+        "metrics": {},
+    }
+    if likelihoods:
+        with progress(ticks(examples, how, size), "evaluating") as bar:
+            batches = evaluate_vae(source.model, examples, how, batch_size=size, tick=bar.update)
+            figures = _collect(source, examples, batches, target, options.seed)
+        result["metrics"] |= vae_summary(figures)
+        result["density"] = vae_density(source.model)
+    if features:
+        from arcsm_cli.evaluation.feature_weights import find_weights
+        from arcsm_cli.evaluation.image_features import InceptionFeatures
+
+        extract = InceptionFeatures(
+            find_weights(feature_weights, options), source.model.data_scale.device.type
+        )
+        result["feature_weights"] = extract.digest
+        with progress(2 * len(examples), "extracting features") as bar:
+            result["metrics"] |= vae_features(
+                source.model,
+                examples,
+                extract,
+                features,
+                batch_size=size,
+                seed=options.seed,
+                advance=bar.update,
+            )
     return result
 
 
@@ -326,6 +464,8 @@ def _samples(
     features = [name for name in names if name in _FEATURE_METRICS]
     if distances and against is None:
         raise UsageError(f"--metric {distances[0]} needs --against DATA")
+    if against is not None and not distances:
+        raise UsageError(f"--against has no part in --metric {','.join(names)}")
     if feature_weights is not None and not features:
         raise UsageError("--feature-weights applies to the metrics fid and kid alone")
     with SampleFile(path) as samples, ExitStack() as stack:

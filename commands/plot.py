@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from arcsm_cli.cli_options import Device, Force, resolve_device
+from arcsm_cli.cli_options import (
+    CenterCrop,
+    DataDir,
+    Device,
+    Download,
+    Force,
+    Resize,
+    data_options,
+    resolve_device,
+)
 from arcsm_cli.cli_progress import progress
 from arcsm_cli.errors import DamagedInputError, UsageError
 
@@ -67,8 +76,8 @@ def run(
             "-n",
             metavar="N",
             min=1,
-            show_default="64 images, 10000 points, 2000 over a heat map",
-            help="Draw the first N samples.",
+            show_default="64 images, 10000 points, 2000 over a heat map; of DATA 16, 5000 codes",
+            help="Draw the first N samples, or examples of DATA.",
         ),
     ] = None,
     columns: Annotated[
@@ -90,8 +99,26 @@ def run(
             help="Of what ood-score wrote, draw ROC curves and histograms against these.",
         ),
     ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="DATA",
+            help="Of a VAE, draw examples of DATA, their reconstructions, and samples.",
+        ),
+    ] = None,
+    latent: Annotated[
+        bool,
+        typer.Option(
+            "--latent", help="With --data, draw the codes of the examples: the aggregate posterior."
+        ),
+    ] = False,
     device: Device = "auto",
     force: Force = False,
+    data_dir: DataDir = None,
+    download: Download = False,
+    center_crop: CenterCrop = None,
+    resize: Resize = None,
 ) -> None:
     """Draw a figure of a file.
 
@@ -99,8 +126,9 @@ def run(
     of clean, corrupted and restored where the file holds those; vectors as a histogram (one
     dimension), a scatter plot (two) or a scatter matrix (of the first five). A checkpoint: its
     training curves or, with --density, the exact density of the model, which is that of the data
-    plus noise of the last level. Scores, with --against other scores: for each statistic the
-    histograms and the ROC curves. Equal files give equal figures, byte for byte.
+    plus noise of the last level. A VAE with --data: reconstructions and samples or, with --latent,
+    codes over the prior, coloured by class. Scores, with --against other scores: for each statistic
+    the histograms and the ROC curves. Equal files give equal figures, byte for byte.
 
     Examples:
 
@@ -108,6 +136,8 @@ def run(
       arcsm plot g.h5 --model g.safetensors -o scatter.png
       arcsm plot g.safetensors -o training.pdf
       arcsm plot g.safetensors --density --slices -1,0,1 -o density.png
+      arcsm plot vae.safetensors --data mnist -o reconstructions.png
+      arcsm plot vae.safetensors --data mnist --latent -o codes.png
       arcsm plot scores.h5 --against other.h5 -o roc.png
       arcsm sample digits.safetensors -n 100 -o - | arcsm plot - --columns 20 -o digits.png
     """
@@ -117,11 +147,14 @@ def run(
         figure_of_checkpoint,
         figure_of_samples,
         figure_of_scores,
+        figure_of_vae,
     )
     from arcsm_cli.plotting.figure import figure_format
 
     others = against or []
-    if [file, model, *others].count("-") > 1:
+    if latent and data is None:
+        raise UsageError("--latent draws the codes of examples: name them with --data DATA")
+    if [file, model, data, *others].count("-") > 1:
         raise UsageError("standard input can be read only once")
     if output is None:
         if file == "-":
@@ -130,13 +163,16 @@ def run(
     form = figure_format(output)
     values = _slice_values(slices)
     check_output(output, force=force)
-    device = resolve_device(device) if density or model is not None else "cpu"
+    computes = density or model is not None or data is not None
+    device = resolve_device(device) if computes else "cpu"
     track = partial(progress, description="evaluating")
     with local_input(file) as path:
         kind = sniff(path)
         if kind == "samples":
             if density or values:
                 raise UsageError(f"{label(file)} holds samples; --density is for checkpoints")
+            if data is not None:
+                raise UsageError(f"{label(file)} holds samples; --data is for a VAE")
             if others and (model, scale, count, columns) != (None, None, None, None):
                 raise UsageError("--against draws scores: without options of other figures")
             write = (
@@ -153,14 +189,33 @@ def run(
                 )
             )
         elif kind == "checkpoint":
-            if (model, count, columns, against) != (None, None, None, None):
+            others_given = (
+                (model, against) if data is not None else (model, count, columns, against)
+            )
+            if any(value is not None for value in others_given):
                 raise UsageError(
                     f"{label(file)} is a checkpoint; --model, --count, --columns and --against are "
                     "for samples"
                 )
-            write = figure_of_checkpoint(
-                path, density=density, slices=values, scale=scale, device=device, track=track
-            )
+            if data is not None:
+                if density or values or scale is not None:
+                    raise UsageError("--data draws a VAE: without --density, --slices and --scale")
+                options = data_options(
+                    data_dir=data_dir, download=download, center_crop=center_crop, resize=resize
+                )
+                write = figure_of_vae(
+                    path,
+                    data,
+                    options,
+                    latent=latent,
+                    count=count,
+                    columns=columns,
+                    device=device,
+                )
+            else:
+                write = figure_of_checkpoint(
+                    path, density=density, slices=values, scale=scale, device=device, track=track
+                )
         else:
             raise DamagedInputError(
                 f"{label(file)}: neither a checkpoint (safetensors) nor samples (HDF5) of arcsm"

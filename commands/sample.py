@@ -2,6 +2,7 @@
 
 import math
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -40,6 +41,14 @@ def _shard(text: str | None, count: int) -> range:
         raise UsageError(f"--shard {text}: expected I/N with 0 <= I < N, such as 0/4")
     i, n = int(index), int(of)
     return range(count * i // n, count * (i + 1) // n)
+
+
+def _refuse_samplers(name: str, *given: object) -> None:
+    """Refuse options of samplers for a model that has none."""
+    options = ("--sampler", "--steps", "--step-size", "--points")
+    for option, value in zip(options, given, strict=True):
+        if value is not None:
+            raise UsageError(f"{option} is for autoregressive models, {name} holds a VAE")
 
 
 def run(
@@ -86,7 +95,8 @@ def run(
         bool,
         typer.Option(
             "--denoise",
-            help="Give the expected clean value of each scalar instead of its noisy one.",
+            help="Give the expected clean value of each scalar instead of its noisy one; of a VAE "
+            "the mean given the code.",
         ),
     ] = False,
     clip: Annotated[bool, typer.Option("--clip/--no-clip", help="Clip images to [0, 1].")] = True,
@@ -108,8 +118,9 @@ def run(
 
     Dimension after dimension, at the cost of one forward pass of the context network in all. What
     is drawn follows the density that the model was trained on: data plus noise of the last level;
-    --denoise takes the noise off. Sample i depends on the seed and i alone, so shards and batches
-    of any size give the same samples (up to rounding).
+    --denoise takes the noise off. A VAE draws a code from the prior and decodes it. Sample i
+    depends on the seed and i alone, so shards and batches of any size give the same samples (up to
+    rounding).
 
     Examples:
 
@@ -123,9 +134,11 @@ def run(
     from arcsm_cli.io.provenance import extend, sha256_file
     from arcsm_cli.io.samples import SampleWriter
     from arcsm_cli.io.streams import label, local_input
-    from arcsm_cli.models.load import load_model
+    from arcsm_cli.models.load import load_any
+    from arcsm_cli.models.vae import VAE
     from arcsm_cli.runtime import reuse_memory
     from arcsm_cli.sampling.choose import choose_sampler
+    from arcsm_cli.sampling.latent import sample_vae
     from arcsm_cli.sampling.noise import SampleNoise
     from arcsm_cli.sampling.run import sample
 
@@ -139,14 +152,19 @@ def run(
     torch_device = resolve_device(device)
     reuse_memory()
     with local_input(model) as path:
-        checkpoint, network = load_model(path)
+        checkpoint, network = load_any(path)
         digest = sha256_file(path)
     network = network.to(torch_device)
-    if denoise and network.sigma_min == 0:
-        raise UsageError("--denoise: the model was trained without noise")
     if png is not None and not network.config.is_image:
         raise UsageError("--png draws images; 'arcsm plot' draws vectors")
-    drawer = choose_sampler(network, sampler, steps=steps, step_size=step_size, points=points)
+    if isinstance(network, VAE):
+        _refuse_samplers(label(model), sampler, steps, step_size, points)
+        draw = partial(sample_vae, network, denoise=denoise)
+    else:
+        if denoise and network.sigma_min == 0:
+            raise UsageError("--denoise: the model was trained without noise")
+        drawer = choose_sampler(network, sampler, steps=steps, step_size=step_size, points=points)
+        draw = partial(sample, network, drawer, denoise=denoise)
     entry = provenance_entry(seed=seed, inputs={label(model): digest})
     clipping = clip and network.config.is_image
 
@@ -159,12 +177,9 @@ def run(
         for start in range(0, len(indices), batch_size):
             part = indices[start : start + batch_size]
             noise = SampleNoise(seed, part, torch_device)
-            drawn = sample(
-                network,
-                drawer,
+            drawn = draw(
                 noise,
-                denoise=denoise,
-                tick=lambda _, n=len(part): bar.update(n),  # type: ignore[misc]
+                tick=lambda done, n=len(part): bar.update(done * n),  # type: ignore[misc]
             ).cpu()
             if not drawn.isfinite().all():
                 if step_size is not None:

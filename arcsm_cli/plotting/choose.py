@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from arcsm_cli.io.streams import label
 from arcsm_cli.plotting.figure import write_figure
 
 if TYPE_CHECKING:
+    from arcsm_cli.data.dataset import DataOptions
     from arcsm_cli.models.base import AutoregressiveModel
     from arcsm_cli.plotting.density import ModelDensity
     from arcsm_cli.plotting.heatmap import Scale
@@ -24,6 +26,7 @@ Track = Callable[[int], AbstractContextManager[Any]]
 
 # Drawn by default; more points would hide a heat map under them.
 IMAGES, POINTS, POINTS_OVER = 64, 10_000, 2_000
+RECONSTRUCTIONS, CODES = 16, 5_000
 _LOW, _CURVES, _SQUARE, _TALL = 3.6, 4.2, 5.2, 7.0  # heights in inches
 _VERSIONS = {"clean": "clean", "corrupted": "corrupted", "samples": "restored"}  # top to bottom
 
@@ -144,6 +147,55 @@ def figure_of_checkpoint(
     draw = partial(draw_density, density=surface, scale=scale or "density", slices=cuts)
     height = _LOW if shape[0] == 1 else _TALL if slices else _SQUARE
     return partial(write_figure, draw, height=height)
+
+
+def figure_of_vae(
+    path: Path,
+    data: str,
+    options: DataOptions,
+    *,
+    latent: bool,
+    count: int | None,
+    columns: int | None,
+    device: str,
+) -> Writer:
+    """Return what writes the figure of a VAE on data.
+
+    Arguments:
+        path: the checkpoint.
+        data, options: DATA, and what the command line says of it.
+        latent: draw the codes of the data, not reconstructions and samples.
+        count, columns: how many examples, and images in a row; None for the default.
+        device: where codes and images are computed.
+
+    Raises:
+        UsageError: an option does not fit the model.
+        DamagedInputError: the file is damaged or holds another model, or the data do not fit it.
+    """
+    from arcsm_cli.data.spec import load_data
+    from arcsm_cli.evaluation.model_metrics import check_shape
+    from arcsm_cli.models.load import load_any
+    from arcsm_cli.models.vae import VAE
+    from arcsm_cli.plotting.images import write_rows
+    from arcsm_cli.plotting.latent import codes_of, draw_codes, versions
+
+    vae = load_any(path)[1]
+    if not isinstance(vae, VAE):
+        raise UsageError(f"--data is for a VAE, {label(path)} holds none")
+    vae = vae.to(device)
+    if not latent and not vae.config.is_image:
+        raise UsageError("reconstructions are drawn of images; --latent draws the codes of vectors")
+    if latent and columns is not None:
+        raise UsageError("--columns is for images, --latent draws codes")
+    options = replace(options, limit=count or (CODES if latent else RECONSTRUCTIONS))
+    examples = load_data(data, options, default_split="test", like=vae.config.shape)
+    check_shape(vae, examples)
+    if not latent:
+        return partial(write_rows, versions(vae, examples), columns=columns)
+    labels = None if examples.labels is None else examples.labels.numpy()
+    draw = partial(draw_codes, codes=codes_of(vae, examples), labels=labels)
+    height = _LOW if vae.config.latent_dim == 1 else _SQUARE
+    return partial(write_figure, draw, height=height if vae.config.latent_dim <= 2 else _TALL)
 
 
 def figure_of_scores(path: Path, against: list[str]) -> Writer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from arcsm_cli.plotting.figure import BLUE, VERMILION, add_grid
 _LARGEST = 1e30  # no figure of a training is beyond it, and matplotlib's arithmetic holds
 _EARLY = 0.1  # share of a run whose losses may leave the axes
 _MOST_STAGES = 10  # that there is room to name
+_NAME = re.compile(r"[a-z-]{1,16}")
+_SMALL = {"score_loss": "score loss\nper code", "lr": "learning\nrate"}
 _TALL = 15.0  # how many times higher than the rest they must reach to do so
 
 
@@ -26,15 +29,16 @@ class History:
 
     Attributes:
         step: (R,) optimizer steps at which something was recorded, R at least 1.
-        curves: by name, ``loss`` and where they are there ``valid_loss`` and ``lr``; (R,) each.
-        objective: its name, or "" if it is not told.
+        curves: by name, ``loss`` and where they are there ``valid_loss``, ``score_loss`` and
+            ``lr``; (R,) each.
+        quantity: what the loss is, with its unit.
         stages: the steps at which the stages of staged annealing begin, with their noise levels;
             empty for other models.
     """
 
     step: NDArray[np.float64]
     curves: dict[str, NDArray[np.float64]]
-    objective: str
+    quantity: str
     stages: list[tuple[int, float]]
 
 
@@ -56,7 +60,7 @@ def read_history(training: dict[str, Any], config: dict[str, Any], name: str) ->
         )
     columns = {
         key: _numbers(history.get(key), f"{name}: its history's {key}")
-        for key in ("step", "loss", "valid_loss", "lr")
+        for key in ("step", "loss", "valid_loss", "score_loss", "lr")
         if key in history or key == "loss"
     }
     if len({len(column) for column in columns.values()}) != 1:
@@ -66,23 +70,31 @@ def read_history(training: dict[str, Any], config: dict[str, Any], name: str) ->
         raise DamagedInputError(f"{name}: the steps of its history do not ascend")
     settings = training.get("settings")
     settings = settings if isinstance(settings, dict) else {}
-    objective = settings.get("objective")
-    if not isinstance(objective, str) or not objective.isalnum() or len(objective) > 16:
+    objective = settings.get("objective", config.get("method"))
+    if not isinstance(objective, str) or not _NAME.fullmatch(objective):
         objective = ""
-    return History(step, columns, objective, _stages(settings, config, float(step[-1])))
+    quantity = f"{objective.upper()} loss per dimension".lstrip()
+    if "latent_dim" in config:
+        quantity = "-ELBO, nats" if objective == "elbo" else "-log p(x, z), nats"
+    stages = _stages(settings, config, float(step[-1]))
+    return History(step, columns, quantity, stages)
 
 
 def draw_history(figure: Figure, history: History) -> None:
     """Draw the loss against the step and, on a small panel below, the learning rate."""
-    rate = history.curves.get("lr")
-    if rate is None:
-        axes = lowest = figure.add_subplot()
-    else:
-        axes, lowest = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-        _plot(lowest, history, "lr", color="#555555")
-        lowest.set_ylim(0, max(float(rate.max()), 1e-12) * 1.15)
-        lowest.set_ylabel("learning\nrate")
-        add_grid(lowest)
+    small = [name for name in ("score_loss", "lr") if name in history.curves]
+    panels = figure.subplots(
+        1 + len(small), 1, sharex=True, squeeze=False, height_ratios=(4, *(1 for _ in small))
+    )[:, 0]
+    axes, lowest = panels[0], panels[-1]
+    for name, panel in zip(small, panels[1:], strict=True):
+        _plot(panel, history, name, color="#555555")
+        panel.set_ylabel(_SMALL[name])
+        add_grid(panel)
+        if name == "lr":
+            panel.set_ylim(0, max(float(history.curves[name].max()), 1e-12) * 1.15)
+        else:
+            _bound(panel, history, history.curves[name])
     _draw_losses(axes, history)
     add_grid(axes)
     figure.align_ylabels()
@@ -108,7 +120,12 @@ def _draw_losses(axes: Axes, history: History) -> None:
         shown = np.stack([loss, valid])
         _plot(axes, history, "valid_loss", color=VERMILION, label="held out, averaged weights")
         axes.legend()
-    axes.set_ylabel(f"{history.objective.upper()} loss per dimension".lstrip())
+    axes.set_ylabel(history.quantity)
+    _bound(axes, history, shown)
+
+
+def _bound(axes: Axes, history: History, shown: NDArray[np.float64]) -> None:
+    """Keep the first losses of a run from pressing the rest of the curve flat."""
     late = shown[..., history.step >= _EARLY * history.step[-1]]
     low, high = float(late.min()), float(late.max())
     if len(history.step) > 1 and shown.max() > high + _TALL * (high - low) > low:

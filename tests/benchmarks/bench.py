@@ -48,7 +48,9 @@ def main() -> None:
     if options.case:
         _run_case(options.case, options.threads)
         return
-    for name, reference, candidate in RATIOS:
+    from vae_cases import VAE_RATIOS
+
+    for name, reference, candidate in RATIOS + VAE_RATIOS:
         if options.names and name not in options.names:
             continue
         results: dict[str, list[dict[str, float]]] = {reference: [], candidate: []}
@@ -84,10 +86,11 @@ def _run_case(name: str, threads: int) -> None:
     import torch
     from cases import CASES, peak_megabytes
     from pixelcnn_cases import PIXELCNN_CASES
+    from vae_cases import VAE_CASES
 
     if threads:
         torch.set_num_threads(threads)
-    seconds = (CASES | PIXELCNN_CASES)[name]()
+    seconds = (CASES | PIXELCNN_CASES | VAE_CASES)[name]()
     print(json.dumps({"seconds": seconds, "megabytes": peak_megabytes()}))
 
 

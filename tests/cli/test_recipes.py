@@ -61,3 +61,14 @@ def test_a_small_recipe_trains(name: str, call: Call, tmp_path: Path) -> None:
         "train", "data.npz", "--config", path, *sizes, "--steps", 2, "-q", "-o", "m.safetensors"
     )
     assert (done.code, done.out, done.err) == (0, b"", "")
+
+
+@pytest.mark.parametrize("name", ["mnist-vae-csm", "celeba-vae-csm"])
+def test_the_options_of_a_recipe_for_a_vae_go_together(
+    name: str, call: Call, tmp_path: Path
+) -> None:
+    path, options = recipe(name)
+    assert name.split("-")[::2] == [options["data"], options["method"]]
+    done = call("vae-train", "--config", path, "--data-dir", tmp_path, "-o", "m.safetensors")
+    assert done.code == 69
+    assert "--download" in done.err
