@@ -19,7 +19,7 @@ _LARGEST = 1e30  # no figure of a training is beyond it, and matplotlib's arithm
 _EARLY = 0.1  # share of a run whose losses may leave the axes
 _MOST_STAGES = 10  # that there is room to name
 _NAME = re.compile(r"[a-z-]{1,16}")
-_SMALL = {"score_loss": "score loss\nper code", "lr": "learning\nrate"}
+_SMALL = {"score_loss": "score\nloss", "lr": "learning\nrate"}
 _TALL = 15.0  # how many times higher than the rest they must reach to do so
 
 
@@ -89,7 +89,7 @@ def draw_history(figure: Figure, history: History) -> None:
     axes, lowest = panels[0], panels[-1]
     for name, panel in zip(small, panels[1:], strict=True):
         _plot(panel, history, name, color="#555555")
-        panel.set_ylabel(_SMALL[name])
+        panel.set_ylabel(_SMALL[name], fontsize="small")
         add_grid(panel)
         if name == "lr":
             panel.set_ylim(0, max(float(history.curves[name].max()), 1e-12) * 1.15)

@@ -112,17 +112,18 @@ def draw_codes(
     if len(classes) > 1 and count > 1:
         handles, names = grid[0, 0].get_legend_handles_labels()
         owner: Any = figure if side > 1 else grid[0, 0]
-        place = ("upper right", (0.99, 0.93)) if side > 1 else ("center left", (1.0, 0.5))
+        place = ("upper right", (0.98, 0.88)) if side > 1 else ("center left", (1.0, 0.5))
         legend = owner.legend(handles, names, loc=place[0], bbox_to_anchor=place[1], markerscale=4)
         legend.set_title("class")
-    shown = f", the first {count} of {total} variables" if count < total else ""
-    text = f"codes of {len(codes):,} examples{shown}"
+    parts = [f"codes of {len(codes):,} examples"]
+    if count < total:
+        parts.append(f"the first {count} of {total} variables")
     if count > 1:
-        text += "; the prior's circles hold 50 and 95 %"
+        parts.append("circles hold 50 and 95 % of the prior")
     if side > 1:
-        figure.suptitle(text, x=0.99, ha="right")
+        figure.text(0.98, 0.97, "\n".join(parts), ha="right", va="top")
     else:
-        title(grid[0, 0], text)
+        title(grid[0, 0], "; ".join(parts))
 
 
 def _draw_prior(axes: Axes) -> None:

@@ -27,26 +27,41 @@ Denoise = Callable[[Image], Image]
 _TUNED_ON = 40
 
 
-def candidates(sigma: float) -> dict[str, list[Denoise]]:
-    """Each baseline at a range of strengths, for grey images (H, W) in [0, 1]."""
+def candidates(sigma: float, *, colour: bool) -> dict[str, list[Denoise]]:
+    """Each baseline at a range of strengths, for images (H, W) or (H, W, 3) in [0, 1]."""
     import bm3d
     from skimage.filters import median
     from skimage.morphology import disk, footprint_rectangle
     from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 
+    axis = -1 if colour else None
+    collaborative = bm3d.bm3d_rgb if colour else bm3d.bm3d
     shapes = [footprint_rectangle((3, 3)), disk(1), disk(2), footprint_rectangle((5, 5))]
+
+    def medians(x: Image, shape: Image) -> Image:
+        if not colour:
+            return median(x, shape)
+        return np.stack([median(channel, shape) for channel in np.moveaxis(x, -1, 0)], -1)
+
+    def means(x: Image, h: float) -> Image:
+        return denoise_nl_means(
+            x,
+            patch_size=5,
+            patch_distance=11,
+            h=h * sigma,
+            sigma=sigma,
+            fast_mode=False,
+            channel_axis=axis,
+        )
+
     return {
-        "median": [lambda x, s=s: median(x, s) for s in shapes],
-        "non-local means": [
-            lambda x, h=h: denoise_nl_means(
-                x, patch_size=5, patch_distance=11, h=h * sigma, sigma=sigma, fast_mode=False
-            )
-            for h in (0.4, 0.6, 0.8, 1.0)
-        ],
+        "median": [lambda x, s=s: medians(x, s) for s in shapes],
+        "non-local means": [lambda x, h=h: means(x, h) for h in (0.4, 0.6, 0.8, 1.0)],
         "total variation": [
-            lambda x, w=w: denoise_tv_chambolle(x, weight=w * sigma) for w in (0.5, 1, 1.5, 2, 3)
+            lambda x, w=w: denoise_tv_chambolle(x, weight=w * sigma, channel_axis=axis)
+            for w in (0.5, 1, 1.5, 2, 3)
         ],
-        "BM3D": [lambda x, f=f: bm3d.bm3d(x, f * sigma) for f in (0.7, 0.85, 1.0, 1.2)],
+        "BM3D": [lambda x, f=f: collaborative(x, f * sigma) for f in (0.7, 0.85, 1.0, 1.2)],
     }
 
 
@@ -59,11 +74,15 @@ def main() -> None:
     with SampleFile(options.file) as samples:
         count = len(samples)
         clean, corrupted, restored = (
-            samples.read(0, count, name)[:, 0] for name in ("clean", "corrupted", "samples")
+            np.moveaxis(samples.read(0, count, name), 1, -1)
+            for name in ("clean", "corrupted", "samples")
         )
+    colour = clean.shape[-1] == 3
+    if not colour:
+        clean, corrupted, restored = (x[..., 0] for x in (clean, corrupted, restored))
     print(f"{count} images\n{'method':18}    psnr    ssim")
     _print("corrupted", corrupted, clean)
-    for name, strengths in candidates(options.sigma).items():
+    for name, strengths in candidates(options.sigma, colour=colour).items():
         few = slice(0, _TUNED_ON)
         best = max(strengths, key=lambda f: _psnr(_all(f, corrupted[few]), clean[few]))
         _print(name, _all(best, corrupted), clean)
@@ -79,8 +98,10 @@ def _psnr(x: Image, clean: Image) -> float:
 
 
 def _figure(metric: str, x: Image, clean: Image) -> torch.Tensor:
-    pair = (torch.from_numpy(a.astype(np.float32))[:, None] for a in (x, clean))
-    restored, truth = pair
+    pair = (a[..., None] if a.ndim == 3 else a for a in (x, clean))
+    restored, truth = (
+        torch.from_numpy(np.moveaxis(a, -1, 1).astype(np.float32).copy()) for a in pair
+    )
     return figure(metric, restored.clamp(0, 1), truth)
 
 
