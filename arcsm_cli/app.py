@@ -19,6 +19,7 @@ COMMANDS = {
     "denoise": "Restore corrupted examples",
     "eval": "Measure a model on DATA, or samples",
     "ood-score": "Score how unlike the training data examples are",
+    "compare": "Run one of the paper's experiments between objectives",
     "info": "Say what a file is and where it comes from",
     "plot": "Draw a figure of a file",
     "data": "Write any DATA as an HDF5 file",

@@ -31,7 +31,7 @@ def run(
     Reads the whole file and checks it, whatever its name: a checkpoint (kind of model, settings,
     number of parameters, how far it was trained), the .resume file beside one, or samples (how
     many, their shape, what else is stored). The provenance lists every command that touched the
-    data, oldest first. Also the .reference file of ood-score.
+    data, oldest first. Also the .reference file of ood-score, and the results of compare.
 
     Examples:
 
@@ -39,12 +39,13 @@ def run(
       arcsm info samples.h5 --json | jq .metrics.samples
       arcsm sample digits.safetensors -n 8 -o - | arcsm info -
     """
+    from arcsm_cli.io.comparison_file import is_comparison
     from arcsm_cli.io.streams import label, local_input, sniff
 
     with local_input(file) as path:
         kind = sniff(path)
         if kind == "samples":
-            found = _samples(path)
+            found = _comparison(path) if is_comparison(path) else _samples(path)
         elif kind == "checkpoint":
             found = _tensors(path)
         else:
@@ -74,6 +75,23 @@ def _samples(path: Path) -> dict[str, Any]:
             "datasets": datasets,
             "provenance": [_entry(step) for step in samples.provenance],
         }
+
+
+def _comparison(path: Path) -> dict[str, Any]:
+    from arcsm_cli.io.comparison_file import FORMAT, load_comparison
+
+    found = load_comparison(path)
+    tables = {
+        name: [len(next(iter(table.values()))), *table] for name, table in found.tables.items()
+    }
+    return {
+        "format": FORMAT,
+        "experiment": found.experiment,
+        "metrics": {"records": sum(rows[0] for rows in tables.values()), "tables": len(tables)},
+        "settings": found.settings,
+        "tables": tables,
+        "provenance": [_entry(step) for step in found.provenance],
+    }
 
 
 def _tensors(path: Path) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def run(
     training curves or, with --density, the exact density of the model, which is that of the data
     plus noise of the last level. A VAE with --data: reconstructions and samples or, with --latent,
     codes over the prior, coloured by class. Scores, with --against other scores: for each statistic
-    the histograms and the ROC curves. Equal files give equal figures, byte for byte.
+    the histograms and the ROC curves. Results of compare: the figure of the experiment. Equal files give equal figures, byte for byte.
 
     Examples:
 
@@ -139,12 +139,15 @@ def run(
       arcsm plot vae.safetensors --data mnist -o reconstructions.png
       arcsm plot vae.safetensors --data mnist --latent -o codes.png
       arcsm plot scores.h5 --against other.h5 -o roc.png
+      arcsm plot cost.h5 -o cost.png
       arcsm sample digits.safetensors -n 100 -o - | arcsm plot - --columns 20 -o digits.png
     """
     from arcsm_cli.io.atomic import atomic_output, check_output
+    from arcsm_cli.io.comparison_file import is_comparison
     from arcsm_cli.io.streams import label, local_input, sniff
     from arcsm_cli.plotting.choose import (
         figure_of_checkpoint,
+        figure_of_comparison,
         figure_of_samples,
         figure_of_scores,
         figure_of_vae,
@@ -168,7 +171,14 @@ def run(
     track = partial(progress, description="evaluating")
     with local_input(file) as path:
         kind = sniff(path)
-        if kind == "samples":
+        if kind == "samples" and is_comparison(path):
+            given = (model, scale, count, columns, slices, against, data)
+            if density or any(value is not None for value in given):
+                raise UsageError(
+                    f"{label(file)} holds results of compare: its figure has no options"
+                )
+            write = figure_of_comparison(path)
+        elif kind == "samples":
             if density or values:
                 raise UsageError(f"{label(file)} holds samples; --density is for checkpoints")
             if data is not None:

@@ -14,6 +14,8 @@ from arcsm_cli.io.streams import label
 from arcsm_cli.plotting.figure import write_figure
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from arcsm_cli.data.dataset import DataOptions
     from arcsm_cli.models.base import AutoregressiveModel
     from arcsm_cli.plotting.density import ModelDensity
@@ -226,6 +228,24 @@ def figure_of_scores(path: Path, against: list[str]) -> Writer:
         outside=dict(zip(names, others, strict=True)),
     )
     return partial(write_figure, draw, height=ROW * len(first) + 0.2)
+
+
+def figure_of_comparison(path: Path) -> Writer:
+    """Return what writes the figure of an experiment between objectives.
+
+    Raises:
+        DamagedInputError: the file is damaged, or its tables are not those of its experiment.
+    """
+    from arcsm_cli.io.comparison_file import load_comparison
+    from arcsm_cli.plotting.comparisons import draw_comparison, height_of
+
+    found = load_comparison(path)
+
+    def draw(figure: Figure) -> None:
+        with _naming(path):
+            draw_comparison(figure, found.experiment, found.tables)
+
+    return partial(write_figure, draw, height=height_of(found.experiment, found.tables))
 
 
 def _restored(source: str | Path, device: str) -> AutoregressiveModel:

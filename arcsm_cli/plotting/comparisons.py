@@ -1,0 +1,253 @@
+"""The figures of the experiments between objectives: means over seeds with error bars."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from arcsm_cli.comparisons import cost, two_d, variance
+from arcsm_cli.comparisons.tables import Columns, Record, distinct, where
+from arcsm_cli.errors import DamagedInputError
+from arcsm_cli.plotting.figure import INK, PALETTE, add_grid
+from arcsm_cli.plotting.heatmap import PALE
+
+Tables = Mapping[str, Columns]
+
+_COLORS = (*PALETTE, "#7F7F7F", "#8C564B", "#17BECF")
+_MARKS = "osD^vP*XH"
+_EXTREME = 1e30  # beyond it nothing is drawn: matplotlib's arithmetic would overflow
+
+
+def draw_comparison(figure: Figure, experiment: str, tables: Tables) -> None:
+    """Draw the results of an experiment.
+
+    Error bars and bands reach from the least to the greatest over seeds; cost's over iterations
+    and seeds from the first quartile to the third.
+
+    Raises:
+        DamagedInputError: the experiment is unknown, or the tables are not its own.
+    """
+    if experiment not in _FIGURES:
+        raise DamagedInputError(f"holds the experiment {experiment!r}, which arcsm does not know")
+    try:
+        _FIGURES[experiment][0](figure, tables)
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        raise DamagedInputError(f"its tables are not those of {experiment}: {error!r}") from error
+
+
+def height_of(experiment: str, tables: Tables) -> float:
+    """Return the height of an experiment's figure in inches."""
+    if experiment == "two-d" and "figures" in tables and "set" in tables["figures"]:
+        return 1.25 + 1.35 * len(distinct(tables["figures"]["set"]))
+    return _FIGURES[experiment][1] if experiment in _FIGURES else 4.0
+
+
+def _draw_cost(figure: Figure, tables: Tables) -> None:
+    table = tables["iterations"]
+    left, right = figure.subplots(1, 2)
+    for i, method in enumerate(distinct(table["method"])):
+        alone = method.endswith("network")
+        style = {
+            "color": INK if alone else _COLORS[i % len(_COLORS)],
+            "linestyle": (":" if method.startswith("csm") else "--") if alone else "-",
+            "marker": None if alone else _MARKS[i % len(_MARKS)],
+            "linewidth": 1.0 if alone else 1.6,
+        }
+        for axes, key in ((left, "seconds"), (right, "memory")):
+            rows = where(table, method=method, stopped="")
+            _draw_spread(axes, rows, "dims", key, method, style, quartiles=True)
+            stopped = [r for r in cost.stops(table) if r["method"] == method]
+            found = cost.medians(table, method, key)
+            for row in stopped if found else []:
+                axes.annotate(
+                    f"{method}: {row['limit']} limit\nat D = {float(row['dims']):g}",
+                    (max(found), found[max(found)]),
+                    xytext=(-4, 6),
+                    textcoords="offset points",
+                    ha="right",
+                    fontsize="x-small",
+                )
+    for axes in (left, right):
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel("D")
+        dims = sorted(set(table["dims"].tolist()))
+        axes.set_xticks(dims, [f"{d:g}" for d in dims], rotation=45)
+        axes.set_xticks([], minor=True)
+        add_grid(axes)
+    left.set_title("seconds an iteration")
+    right.set_title("MiB an iteration needs")
+    figure.legend(
+        *left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small"
+    )
+
+
+def _draw_variance(figure: Figure, tables: Tables) -> None:
+    table = tables["draws"]
+    panels = figure.subplots(2, 2, sharex=True)
+    texts = {"loss": "variance of the loss / D", "gradient": "relative variance of its gradient"}
+    for row, figure_name in zip(panels, texts, strict=True):
+        for axes, over in zip(row, ("draws", "batches"), strict=True):
+            zero = []
+            for i, method in enumerate(distinct(table["method"])):
+                found = variance.variances(table, method, over, figure_name)
+                if not any(v > 0 for values in found.values() for v in values):
+                    zero.append(method)
+                    continue
+                points: list[Record] = [{"x": d, "y": v} for d, vs in found.items() for v in vs]
+                x, y = (np.array([float(p[k]) for p in points]) for k in ("x", "y"))
+                style = {"color": _COLORS[i % len(_COLORS)], "marker": _MARKS[i % len(_MARKS)]}
+                _draw_spread(axes, {"x": x, "y": y}, "x", "y", method, style)
+            if zero:
+                text = f"{', '.join(zero)}: exactly 0"
+                axes.text(0.98, 0.03, text, transform=axes.transAxes, ha="right", fontsize="small")
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            dims = sorted(set(table["dims"].tolist()))
+            axes.set_xticks(dims, [f"{d:g}" for d in dims])
+            axes.set_xticks([], minor=True)
+            add_grid(axes)
+        row[0].set_ylabel(texts[figure_name])
+    panels[0, 0].set_title("one batch, repeated draws")
+    panels[0, 1].set_title("fresh batches")
+    for axes in panels[1]:
+        axes.set_xlabel("D")
+    # csm shows in the right panels alone.
+    handles, labels = panels[0, 1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
+
+
+def _draw_convergence(figure: Figure, tables: Tables) -> None:
+    table = tables["curves"]
+    sizes = distinct(table["dims"])
+    for axes, dims in zip(figure.subplots(1, len(sizes), squeeze=False)[0], sizes, strict=True):
+        _draw_curves(axes, where(table, dims=dims), "error")
+        axes.set_yscale("log")
+        axes.set_title(f"gaussian:{dims:g}")
+    figure.supylabel("relative squared error of the score", fontsize=10)
+    _share_legend(figure)
+
+
+def _draw_likelihood(figure: Figure, tables: Tables) -> None:
+    table = tables["curves"]
+    axes = figure.add_subplot()
+    _draw_curves(axes, table, "nll")
+    ends = where(table, step=float(table["step"].max()))["nll"]
+    best = float(ends[np.isfinite(ends)].min())
+    first = where(table, step=0.0)["nll"]
+    worst = float(np.nanmedian(first))
+    axes.set_ylim(best - 0.08 * abs(worst - best), worst + 0.25 * abs(worst - best))
+    axes.set_ylabel("held-out nats an example")
+    _share_legend(figure)
+
+
+def _draw_orders(figure: Figure, tables: Tables) -> None:
+    table = tables["figures"]
+    axes = figure.add_subplot()
+    orders = distinct(table["order"])
+    for i, order in enumerate(orders):
+        nll = where(table, order=order)["nll"]
+        axes.plot(nll, np.full(len(nll), i), "o", color=PALETTE[0], alpha=0.5)
+        spread = float(nll.std(ddof=1)) if len(nll) > 1 else 0.0
+        axes.errorbar(nll.mean(), i, xerr=spread, fmt="|", color=INK, capsize=4, markersize=14)
+    axes.set_yticks(range(len(orders)), orders)
+    axes.set_ylim(len(orders) - 0.5, -0.5)
+    axes.set_xlabel("held-out nats an example (dots: seeds; bar: mean and standard deviation)")
+    add_grid(axes)
+
+
+def _draw_two_d(figure: Figure, tables: Tables) -> None:
+    table = tables["figures"]
+    sets, methods = distinct(table["set"]), distinct(table["method"])
+    panels = figure.subplots(len(sets), 2 * len(methods), squeeze=False)
+    rows = {(r["set"], r["method"]): r for r in two_d.shown(tables)["figures"]}  # type: ignore[arg-type]
+    for line, name in zip(panels, sets, strict=True):
+        for i, method in enumerate(methods):
+            density, points = line[2 * i], line[2 * i + 1]
+            grid = where(tables["densities"], set=name, method=method)
+            side = round(len(grid["x"]) ** 0.5)
+            reach = float(np.abs(grid["x"]).max())
+            density.imshow(
+                np.exp(grid["log p"].clip(max=50.0)).reshape(side, side).T,
+                origin="lower",
+                extent=(-reach, reach, -reach, reach),
+                cmap=PALE,
+            )
+            drawn = where(tables["samples"], set=name, method=method)
+            points.plot(drawn["x"], drawn["y"], ",", color=PALETTE[0], alpha=0.5)
+            points.set_xlim(-reach, reach)
+            points.set_ylim(-reach, reach)
+            points.set_aspect("equal")
+            density.set_title(f"{float(rows[name, method]['nll']):.3f} nats", fontsize=7)
+            energy = float(rows[name, method]["energy"])
+            points.set_title(f"energy {1000 * energy:.2f}e-3", fontsize=7)
+            for axes in (density, points):
+                axes.set_xticks([])
+                axes.set_yticks([])
+        line[0].set_ylabel(name, fontsize=8)
+    for i, method in enumerate(methods):
+        weights = float(rows[sets[0], method]["weights"])
+        panels[-1, 2 * i].set_xlabel(f"{method}, {weights:,.0f} weights", fontsize=8, loc="left")
+
+
+def _draw_curves(axes: Axes, table: Columns, key: str) -> None:
+    for i, method in enumerate(distinct(table["method"])):
+        style = {"color": _COLORS[i % len(_COLORS)]}
+        if method.startswith("dsm"):
+            style["linestyle"] = "--"
+        _draw_spread(axes, where(table, method=method), "step", key, method, style, band=True)
+    axes.set_xlabel("step")
+    add_grid(axes)
+
+
+def _share_legend(figure: Figure) -> None:
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
+
+
+def _draw_spread(
+    axes: Axes,
+    rows: Columns,
+    x: str,
+    y: str,
+    label: str,
+    style: Mapping[str, object],
+    *,
+    quartiles: bool = False,
+    band: bool = False,
+) -> None:
+    """Draw medians of y by x, with bars or a band over the records of one x."""
+    places = sorted(set(rows[x].tolist()))
+    groups = [where(rows, **{x: place})[y] for place in places]
+    kept = [(p, g[np.abs(g) < _EXTREME]) for p, g in zip(places, groups, strict=True)]
+    kept = [(p, g) for p, g in kept if len(g)]
+    if not kept:
+        return
+    at = np.array([p for p, _ in kept])
+    low, middle, high = _quantiles([g for _, g in kept], quartiles)
+    if band:
+        axes.plot(at, middle, label=label, **style)  # type: ignore[arg-type]
+        axes.fill_between(at, low, high, color=str(style["color"]), alpha=0.2, linewidth=0)
+        return
+    bars = np.stack([middle - low, high - middle])
+    options = {"markersize": 4, "capsize": 2, "elinewidth": 1} | dict(style)
+    axes.errorbar(at, middle, yerr=bars, label=label, **options)  # type: ignore[arg-type]
+
+
+def _quantiles(groups: Sequence[NDArray[np.float64]], quartiles: bool) -> NDArray[np.float64]:
+    levels = (0.25, 0.5, 0.75) if quartiles else (0.0, 0.5, 1.0)
+    return np.array([np.quantile(g, levels) for g in groups]).T
+
+
+_FIGURES: dict[str, tuple[Callable[[Figure, Tables], None], float]] = {
+    "cost": (_draw_cost, 3.8),
+    "variance": (_draw_variance, 5.6),
+    "convergence": (_draw_convergence, 4.2),
+    "likelihood": (_draw_likelihood, 4.2),
+    "two-d": (_draw_two_d, 7.0),
+    "orders": (_draw_orders, 2.6),
+}

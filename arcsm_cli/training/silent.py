@@ -1,0 +1,39 @@
+"""Training without files, curves or signals: for experiments that train many small models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.models.config import ModelConfig
+from arcsm_cli.training.loop import train
+from arcsm_cli.training.session import fresh_state
+from arcsm_cli.training.settings import TrainSettings
+from arcsm_cli.training.state import TrainState
+
+
+class _Silent:
+    """An observer of the training loop that does nothing."""
+
+    def stepped(self, state: TrainState, loss: float) -> None:
+        pass
+
+    def recorded(self, state: TrainState) -> None:
+        pass
+
+    def checkpoint(self, state: TrainState) -> None:
+        pass
+
+    def stop_requested(self) -> bool:
+        return False
+
+
+def train_silently(config: ModelConfig, settings: TrainSettings, data: Dataset, device: str) -> Any:
+    """Train a model from the start to its last step; return it with its averaged weights.
+
+    Raises:
+        DivergedError: see `arcsm_cli.training.loop.train`.
+    """
+    state = fresh_state(config, settings, device)
+    train(state, data, data.limit(settings.batch_size), _Silent())
+    return state.averaged_model()
