@@ -128,7 +128,8 @@ def run(
     training curves or, with --density, the exact density of the model, which is that of the data
     plus noise of the last level. A VAE with --data: reconstructions and samples or, with --latent,
     codes over the prior, coloured by class. Scores, with --against other scores: for each statistic
-    the histograms and the ROC curves. Results of compare: the figure of the experiment. Equal files give equal figures, byte for byte.
+    the histograms and the ROC curves. Results of compare: the figure of the experiment. Equal files
+    give equal figures, byte for byte.
 
     Examples:
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import select
-import subprocess
-import sys
+import multiprocessing
 import time
 from collections.abc import Generator
 from contextlib import closing
@@ -15,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from arcsm_cli.comparisons.cost_worker import OUT_OF_MEMORY
+from arcsm_cli.comparisons.cost_worker import work
 from arcsm_cli.comparisons.memory import MIB, resident
 from arcsm_cli.comparisons.tables import Columns, Record, Track, distinct, where
 from arcsm_cli.errors import ArcsmError
@@ -84,13 +80,13 @@ def _measure(
     fixed: Record = {"method": method, "dims": dimensions, "seed": seed}
     records: list[Record] = []
     weights, stopped = 0.0, ""
-    with closing(_lines(settings, method, dimensions, seed)) as lines:
+    with closing(_messages(settings, method, dimensions, seed)) as messages:
         try:
-            for line in lines:
-                if "weights" in line:
-                    weights = line["weights"]
+            for message in messages:
+                if "weights" in message:
+                    weights = message["weights"]
                     continue
-                figures = {"seconds": line["seconds"], "memory": line["memory"] / MIB}
+                figures = {"seconds": message["seconds"], "memory": message["memory"] / MIB}
                 records.append({**fixed, "weights": weights, "stopped": "", **figures})
         except _Stopped as limit:
             stopped = str(limit)
@@ -101,10 +97,10 @@ def _measure(
     return records, stopped
 
 
-def _lines(
+def _messages(
     settings: Settings, method: str, dimensions: int, seed: int
 ) -> Generator[dict[str, float], None, None]:
-    """Iterate over what a worker prints; kill it at a limit, or when the caller is interrupted."""
+    """Iterate over what a worker sends; kill it at a limit, or when the caller is interrupted."""
     wanted = {
         "device": settings.device,
         "seed": seed,
@@ -114,33 +110,35 @@ def _lines(
         "iterations": settings.steps + 1,
         "memory_limit": settings.memory_limit * 1024 * MIB,
     }
-    command = [sys.executable, "-m", "arcsm_cli.comparisons.cost_worker", json.dumps(wanted)]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:  # noqa: S603
-        assert process.stdout is not None
-        rest, patience, began = b"", _START, time.monotonic()
-        try:
-            while True:
-                if select.select([process.stdout], [], [], _POLL)[0]:
-                    block = os.read(process.stdout.fileno(), 1 << 16)
-                    if not block:
-                        break
-                    *whole, rest = (rest + block).split(b"\n")
-                    for line in whole:
-                        yield json.loads(line)
-                    if whole:
-                        patience, began = settings.time_limit, time.monotonic()
-                if resident(process.pid) > settings.memory_limit * 1024 * MIB:
+    # Forked off a process that has imported everything, and done nothing else: starting one from
+    # nothing takes longer than most measurements.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([work.__module__])
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=work, args=(theirs, wanted), daemon=True)
+    process.start()
+    theirs.close()
+    patience, began = _START, time.monotonic()
+    try:
+        while True:
+            if ours.poll(_POLL):
+                message = ours.recv()
+                if message is None:
+                    return
+                if message == "memory":
                     raise _Stopped("memory")
-                if time.monotonic() - began > patience:
-                    raise _Stopped("time")
-        except BaseException:  # a limit, a signal, or a reader that has gone
-            process.kill()
-            raise
-    code = process.returncode
-    if code == OUT_OF_MEMORY:
-        raise _Stopped("memory")
-    if code != 0:
-        raise ArcsmError(f"measuring {method} in {dimensions} dimensions ended with code {code}")
+                yield message
+                patience, began = settings.time_limit, time.monotonic()
+            if resident(process.pid or 0) > settings.memory_limit * 1024 * MIB:
+                raise _Stopped("memory")
+            if time.monotonic() - began > patience:
+                raise _Stopped("time")
+    except EOFError:
+        raise ArcsmError(f"measuring {method} in {dimensions} dimensions broke off") from None
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
 
 
 def medians(table: Columns, method: str, figure: str = "seconds") -> dict[int, float]:

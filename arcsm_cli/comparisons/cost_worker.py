@@ -1,17 +1,17 @@
-"""Times one method in one dimension, in a process of its own: ``python -m ... JSON``.
+"""Times one method in one dimension, in a process of its own.
 
-Prints a line of JSON when it is ready, and one after each iteration: its seconds, and the peak of
-memory within it beyond what was held before the first one. An iteration is the loss of a batch,
-its gradient, and a step of Adam. On the CPU seconds are those of processor time on one thread, so
-that other work on the machine matters little; elsewhere they are of the clock.
+Sends the number of weights when it is ready, and after each iteration its seconds and the peak of
+memory within it, in bytes beyond what was held before the first one. An iteration is the loss of a
+batch, its gradient, and a step of Adam. On the CPU seconds are those of processor time on one
+thread, so that other work on the machine matters little; elsewhere they are of the clock.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import sys
+import signal
 import time
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -25,8 +25,6 @@ from arcsm_cli.comparisons.fields import (
 )
 from arcsm_cli.comparisons.memory import peak, reset_peak, resident
 from arcsm_cli.comparisons.objectives import Objective
-
-OUT_OF_MEMORY = 86  # exit code
 
 
 def field_of(method: str, dimensions: int) -> nn.Module:
@@ -54,9 +52,22 @@ def loss_of(method: str, field: Any, x: Tensor, generator: torch.Generator) -> T
     return Objective(method, sigma=sigma)(field, x, generator).mean()
 
 
-def main(text: str) -> int:
-    """Run what the JSON object asks for; returns the exit code."""
-    wanted = json.loads(text)
+def work(channel: Connection, wanted: dict[str, Any]) -> None:
+    """Send what the module's first lines say, then ``None`` or, out of memory, ``memory``."""
+    # What asked for this process ends it; signals to the whole group are not for it.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
+    try:
+        _iterate(channel, wanted)
+    except (MemoryError, RuntimeError) as error:  # PyTorch's are runtime errors
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        channel.send("memory")
+    else:
+        channel.send(None)
+
+
+def _iterate(channel: Connection, wanted: dict[str, Any]) -> None:
     device = torch.device(wanted["device"])
     torch.set_num_threads(1)
     torch.manual_seed(wanted["seed"])
@@ -66,30 +77,18 @@ def main(text: str) -> int:
         torch.cuda.set_per_process_memory_fraction(min(1.0, share), device)
     field = field_of(wanted["method"], wanted["dimensions"]).to(device)
     optimizer = torch.optim.Adam(field.parameters(), fused=device.type in ("cpu", "cuda"))
-    weights = sum(p.numel() for p in field.parameters())
-    _say({"weights": weights})
+    channel.send({"weights": sum(p.numel() for p in field.parameters())})
     before = _held(device)
-    try:
-        for _ in range(wanted["iterations"]):
-            x = torch.randn(
-                wanted["batch_size"], wanted["dimensions"], device=device, generator=generator
-            )
-            _reset(device)
-            start = _clock(device)
-            optimizer.zero_grad(set_to_none=True)
-            loss_of(wanted["method"], field, x, generator).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            seconds = _clock(device) - start
-            _say({"seconds": seconds, "memory": max(0, _peak(device) - before)})
-    except (MemoryError, RuntimeError) as error:  # PyTorch's are runtime errors
-        if isinstance(error, MemoryError) or "memory" in str(error):
-            return OUT_OF_MEMORY
-        raise
-    return 0
-
-
-def _say(value: dict[str, float]) -> None:
-    print(json.dumps(value), flush=True)
+    shape = (wanted["batch_size"], wanted["dimensions"])
+    for _ in range(wanted["iterations"]):
+        x = torch.randn(shape, device=device, generator=generator)
+        _reset(device)
+        start = _clock(device)
+        optimizer.zero_grad(set_to_none=True)
+        loss_of(wanted["method"], field, x, generator).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        seconds = _clock(device) - start
+        channel.send({"seconds": seconds, "memory": max(0, _peak(device) - before)})
 
 
 def _clock(device: torch.device) -> float:
@@ -114,7 +113,3 @@ def _reset(device: torch.device) -> None:
 
 def _peak(device: torch.device) -> int:
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak()
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
