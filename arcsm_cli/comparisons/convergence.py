@@ -102,7 +102,8 @@ def run(settings: Settings, track: Track[Any]) -> dict[str, list[Record]]:
 
 def joint_score(x: Tensor) -> Tensor:
     """Return the score of ``gaussian:D`` at x (B, D): -x times the inverse covariance."""
-    return -torch.linalg.solve(gaussian_covariance(x.shape[1]).to(x), x.T).T
+    s: Tensor = -torch.linalg.solve(gaussian_covariance(x.shape[1]).to(x), x.T).T
+    return s
 
 
 def conditional_score(x: Tensor) -> Tensor:

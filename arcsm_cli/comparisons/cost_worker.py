@@ -44,7 +44,8 @@ def loss_of(method: str, field: Any, x: Tensor, generator: torch.Generator) -> T
     """
     if method == "csm network":
         model = field.model
-        return model.score(x, model.contexts(x), x.new_zeros(())).square().sum(1).mean()
+        s: Tensor = model.score(x, model.contexts(x), x.new_zeros(()))
+        return s.square().sum(1).mean()
     if method == "energy network":
         e: Tensor = field.energy(x).mean()
         return e

@@ -52,11 +52,13 @@ class Objective:
             loss: Tensor = (0.5 * s.square() + ds).sum(1)
             return loss
         if self.name == "mle":
-            return -field.model.log_prob(x).sum(1)  # type: ignore[no-any-return]
+            nll: Tensor = -field.model.log_prob(x).sum(1)
+            return nll
         if self.name == "dsm":
             noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
             s = field(x + self.sigma * noise)
-            return 0.5 * (s + noise / self.sigma).square().sum(1)
+            error: Tensor = 0.5 * (s + noise / self.sigma).square().sum(1)
+            return error
         x = x.detach().requires_grad_()
         s = field(x)
         if self.name == "sm":

@@ -32,7 +32,7 @@ from arcsm_cli.training.silent import train_silently
 SIGMA = 0.05
 """Noise of the density that is compared."""
 
-_WINDOW, _CELLS = 2.6, 80  # of the drawn densities: half its side, and cells along a side
+_WINDOW, _CELLS = 2.6, 64  # of the drawn densities: half its side, and cells along a side
 _DRAWN = 2000  # samples kept
 
 
@@ -128,7 +128,8 @@ def _trained(settings: Settings, name: str, method: str, seed: int) -> Autoregre
         validate_every=settings.steps,
         checkpoint_every=settings.steps,
     )
-    return train_silently(config, wanted, data, settings.device)
+    model: AutoregressiveModel = train_silently(config, wanted, data, settings.device)
+    return model
 
 
 def _draw(model: AutoregressiveModel, count: int, seed: int) -> Tensor:
