@@ -40,7 +40,7 @@ def run(
         typer.Option(
             "--seeds",
             metavar="N,N,...",
-            show_default="0,1,2; quick 0,1",
+            show_default="0,1,2; fewer with --quick",
             help="Repeats, each with its own weights, data and draws.",
         ),
     ] = None,
@@ -163,6 +163,7 @@ def run(
       arcsm compare two-d --data moons,rings --seeds 0,1,2,3,4 -o two-d.h5
     """
     from arcsm_cli.comparisons.experiments import experiment
+    from arcsm_cli.comparisons.held_out import train_and_test
     from arcsm_cli.comparisons.tables import columns
     from arcsm_cli.io.atomic import atomic_output, check_output
     from arcsm_cli.io.comparison_file import Comparison, save_comparison
@@ -195,16 +196,18 @@ def run(
         given["options"] = data_options(data_dir=data_dir, download=download, limit=limit)
     elif (data_dir, download, limit) != (None, False, None):
         raise UsageError(f"--data-dir, --download and --limit have no meaning for {name}")
-    if "device" in known:
-        given["device"] = resolve_device(device)
-    settings = replace(settings, **given)
+    settings = replace(settings, device=resolve_device(device), **given)
+    inputs: dict[str, str] = {}
+    if "options" in known:
+        parts = train_and_test(settings.data, settings.options)
+        inputs = {part.name: part.digest for part in parts}
     if name != "cost":  # which measures memory
         reuse_memory()
     with atomic_output(output, force=force) as target:
         records = module.run(settings, _track)
         tables = {table: columns(found) for table, found in records.items()}
         used = {k: v for k, v in asdict(settings).items() if k != "options"}
-        entry = provenance_entry()
+        entry = provenance_entry(inputs=inputs)
         save_comparison(target, Comparison(name, used, tables, [entry]))
     if output == "-":
         return

@@ -17,10 +17,10 @@ from torch import Tensor
 from arcsm_cli.comparisons.convergence import final
 from arcsm_cli.comparisons.fields import LikelihoodField
 from arcsm_cli.comparisons.fit import fit
+from arcsm_cli.comparisons.held_out import train_and_test
 from arcsm_cli.comparisons.objectives import objectives
 from arcsm_cli.comparisons.tables import Columns, Record, Track, distinct
 from arcsm_cli.data.dataset import DataOptions
-from arcsm_cli.data.spec import load_data
 from arcsm_cli.training.build import Choices, model_config
 
 
@@ -62,8 +62,8 @@ def run(settings: Settings, track: Track[Any]) -> dict[str, list[Record]]:
     """Return the table ``curves``: held-out nll of each method and seed over its steps, in nats."""
     names = ("mle", "csm", "ssm-vr", "ssm", "dsm")
     methods = objectives(names, settings.sigmas, settings.projections)
-    data = load_data(settings.data, settings.options, default_split="train")
-    test = load_data(settings.data, settings.options, default_split="test").limit(_HELD_OUT)
+    data, test = train_and_test(settings.data, settings.options)
+    test = test.limit(_HELD_OUT)
     choices = Choices(
         likelihood="gaussian", annealing="none", sigma_min=settings.noise, hidden=_HIDDEN
     )

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from arcsm_cli.comparisons.held_out import train_and_test
 from arcsm_cli.comparisons.tables import Columns, Record, Track, distinct, where
 from arcsm_cli.data.dataset import DataOptions, Dataset
-from arcsm_cli.data.spec import load_data
 from arcsm_cli.evaluation.likelihood import log_likelihood
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.order import variable_order
@@ -57,8 +57,8 @@ QUICK = Settings(seeds=(0,), steps=60)
 
 def run(settings: Settings, track: Track[Any]) -> dict[str, list[Record]]:
     """Return the table ``figures``: held-out nll of each order and seed, nats an example."""
-    data = load_data(settings.data, settings.options, default_split="train")
-    test = load_data(settings.data, settings.options, default_split="test").limit(_HELD_OUT)
+    data, test = train_and_test(settings.data, settings.options)
+    test = test.limit(_HELD_OUT)
     config = model_config(data, Choices(hidden=(256, 256)))
     known = data.take(torch.arange(min(len(data), _EXAMPLES))).flatten(1)
     informed = informative_order(known)

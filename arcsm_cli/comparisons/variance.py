@@ -35,6 +35,7 @@ class Settings:
         projections: of ssm.
         steps: draws that a variance is taken over.
         batch_size: examples a batch.
+        device: where.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -43,6 +44,7 @@ class Settings:
     projections: tuple[int, ...] = (1, 10)
     steps: int = 100
     batch_size: int = 100
+    device: str = "cpu"
 
 
 QUICK = Settings(seeds=(0, 1), dims=(10, 50, 100), steps=20)
@@ -59,7 +61,7 @@ def run(settings: Settings, track: Track[Any]) -> dict[str, list[Record]]:
     records: list[Record] = []
     for seed, dimensions in track([(s, d) for s in settings.seeds for d in settings.dims]):
         torch.manual_seed(seed)
-        field = ConditionalField(conditional_config(dimensions))
+        field = ConditionalField(conditional_config(dimensions)).to(settings.device)
         data = load_gaussian(dimensions, "train").values
         _learn(field, data, settings.batch_size, seed)
         for objective in methods:
@@ -99,21 +101,24 @@ def _draws(
     over: str,
 ) -> tuple[list[float], list[float]]:
     """Return the losses of all draws, and how far each gradient is from their mean."""
-    own = torch.Generator().manual_seed(seed)
+    own = torch.Generator(settings.device).manual_seed(seed)
     rows = torch.Generator().manual_seed(seed)
     losses, gradients = [], []
     x = data[torch.randperm(len(data), generator=rows)[: settings.batch_size]]
     for _ in range(settings.steps):
         if over == "batches":
             x = data[torch.randperm(len(data), generator=rows)[: settings.batch_size]]
-        loss = objective(field, x, own).mean()
+        loss = objective(field, x.to(settings.device), own).mean()
         found = torch.autograd.grad(loss, list(field.parameters()), allow_unused=True)
         losses.append(float(loss.detach()))
-        gradients.append(torch.cat([g.flatten() for g in found if g is not None]))
-    every = torch.stack(gradients)
-    mean = every.double().mean(0)
-    deviations = (every.double() - mean).square().sum(1) / mean.square().sum()
-    return losses, deviations.tolist()
+        gradients.append(torch.cat([g.flatten() for g in found if g is not None]).cpu())
+    # In float64 sums of equal float32 numbers are exact: what does not vary comes out as 0.
+    mean = torch.zeros_like(gradients[0], dtype=torch.float64)
+    for gradient in gradients:
+        mean += gradient
+    mean /= len(gradients)
+    size = mean.square().sum()
+    return losses, [float((g - mean).square().sum() / size) for g in gradients]
 
 
 def variances(table: Columns, method: str, over: str, figure: str) -> dict[int, list[float]]:

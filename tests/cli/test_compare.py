@@ -58,6 +58,7 @@ def test_the_file_goes_to_standard_output_alone(call_in: Call, tmp_path: Path) -
         (("convergence", "--sigmas", "0"), "--sigmas"),
         (("likelihood", "--lr", "nan"), "--lr"),
         (("two-d", "--data", "digits"), "--data"),
+        (("orders", "--data", "digits:train"), "--data"),
     ],
 )
 def test_what_does_not_fit_is_named(
