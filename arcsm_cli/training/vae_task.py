@@ -32,12 +32,13 @@ class VAETask:
 
     def groups(self, model: nn.Module, settings: VAESettings) -> list[dict[str, Any]]:
         """Return the model's weights and, with a rate of their own, the estimator's."""
-        named = list(model.named_parameters())
-        rates = {"scores.": settings.score_lr / settings.lr, "": 1.0}
-        groups = []
-        for prefix, rate in rates.items():
-            own = [p for n, p in named if n.startswith("scores.") == bool(prefix)]
-            groups += [{"params": own, "rate": rate}] if own else []
+        model_weights: list[Tensor] = []
+        estimator: list[Tensor] = []
+        for name, weight in model.named_parameters():
+            (estimator if name.startswith("scores.") else model_weights).append(weight)
+        groups: list[dict[str, Any]] = [{"params": model_weights}]
+        if estimator:
+            groups.append({"params": estimator, "rate": settings.score_lr / settings.lr})
         return groups
 
     def stages(self, model: nn.Module) -> int:
