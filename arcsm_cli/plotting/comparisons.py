@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from arcsm_cli.comparisons import cost, two_d, variance
 from arcsm_cli.comparisons.tables import Columns, Record, distinct, where
 from arcsm_cli.errors import DamagedInputError
-from arcsm_cli.plotting.figure import INK, PALETTE, add_grid
+from arcsm_cli.plotting.figure import INK, PALETTE, WIDTH, add_grid
 from arcsm_cli.plotting.heatmap import PALE
 
 Tables = Mapping[str, Columns]
@@ -42,7 +42,8 @@ def draw_comparison(figure: Figure, experiment: str, tables: Tables) -> None:
 def height_of(experiment: str, tables: Tables) -> float:
     """Return the height of an experiment's figure in inches."""
     if experiment == "two-d" and "figures" in tables and "set" in tables["figures"]:
-        return 1.25 + 1.35 * len(distinct(tables["figures"]["set"]))
+        panel = WIDTH / (2 * len(distinct(tables["figures"].get("method", np.zeros(1)))))
+        return 0.3 + (panel + 0.2) * len(distinct(tables["figures"]["set"]))
     return _FIGURES[experiment][1] if experiment in _FIGURES else 4.0
 
 
@@ -156,7 +157,7 @@ def _draw_orders(figure: Figure, tables: Tables) -> None:
         axes.errorbar(nll.mean(), i, xerr=spread, fmt="|", color=INK, capsize=4, markersize=14)
     axes.set_yticks(range(len(orders)), orders)
     axes.set_ylim(len(orders) - 0.5, -0.5)
-    axes.set_xlabel("held-out nats an example (dots: seeds; bar: mean and standard deviation)")
+    axes.set_xlabel("held-out nats an example\n(dots: seeds; bars: mean and standard deviation)")
     add_grid(axes)
 
 

@@ -87,7 +87,8 @@ def test_figures_of_results_have_no_options(call_in: Call, tmp_path: Path) -> No
 def test_a_limit_is_said(run_arcsm: Callable[..., Any]) -> None:
     done = run_arcsm(
         *("compare", "cost", "--quick", "--dims", "10", "--seeds", "0", "--steps", "2"),
-        *("--memory-limit", "0.001", "-o", "c.h5", "--json"),
+        *("--memory-limit", "0.001", "-o", "c.h5", "--json", "-q"),
+        timeout=300,
     )
     assert (done.returncode, done.stderr) == (0, "")
     stopped = json.loads(done.stdout)["stopped"]
