@@ -129,7 +129,9 @@ def variances(table: Columns, method: str, over: str, figure: str) -> dict[int, 
         for seed in distinct(rows["seed"]):
             values = where(rows, dims=d, seed=seed)[figure]
             n = len(values)
-            value = values.var(ddof=1) if figure == "loss" else values.sum() / (n - 1)
+            # Equal losses must give 0, not the rounding of their mean.
+            spread = (values - values[0]).var(ddof=1)
+            value = spread if figure == "loss" else values.sum() / (n - 1)
             found.setdefault(int(d), []).append(float(value))
     return found
 
