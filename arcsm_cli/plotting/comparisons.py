@@ -103,9 +103,9 @@ def _draw_variance(figure: Figure, tables: Tables) -> None:
                 x, y = (np.array([float(p[k]) for p in points]) for k in ("x", "y"))
                 style = {"color": _COLORS[i % len(_COLORS)], "marker": _MARKS[i % len(_MARKS)]}
                 _draw_spread(axes, {"x": x, "y": y}, "x", "y", method, style)
-            if zero:
-                text = f"{', '.join(zero)}: exactly 0"
-                axes.text(0.98, 0.03, text, transform=axes.transAxes, ha="right", fontsize="small")
+            name = {"draws": "repeated draws", "batches": "fresh batches"}[over]
+            if figure_name == "loss":  # a logarithmic axis has no place for 0
+                axes.set_title(f"{name} ({', '.join(zero)}: exactly 0)" if zero else name)
             axes.set_xscale("log")
             axes.set_yscale("log")
             dims = sorted(set(table["dims"].tolist()))
@@ -113,8 +113,6 @@ def _draw_variance(figure: Figure, tables: Tables) -> None:
             axes.set_xticks([], minor=True)
             add_grid(axes)
         row[0].set_ylabel(texts[figure_name])
-    panels[0, 0].set_title("one batch, repeated draws")
-    panels[0, 1].set_title("fresh batches")
     for axes in panels[1]:
         axes.set_xlabel("D")
     # csm shows in the right panels alone.
