@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from arcsm_cli.models.arcsm import ARCSM
+    from arcsm_cli.models.vae import VAE
 
 
 def pytest_configure() -> None:
@@ -57,6 +58,57 @@ def random_model() -> Callable[..., ARCSM]:
         return model.eval()
 
     return make
+
+
+@pytest.fixture
+def random_vae() -> Callable[..., VAE]:
+    """Makes small VAEs in float64 with random weights, ``scale`` times the usual size."""
+    import torch
+
+    from arcsm_cli.models.restore import make_model
+    from arcsm_cli.models.vae_config import VAEConfig
+
+    def make(*, seed: int = 0, scale: float = 1.0, **config: Any) -> VAE:
+        sizes = {"hidden": (8, 7), "context_width": 3, "score_hidden": (6, 6), "particles": 5}
+        settings: dict[str, Any] = {"shape": (6,), "latent_dim": 3} | sizes | config
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = make_model(VAEConfig(**settings)).double()
+            with torch.no_grad():
+                for name, parameter in model.named_parameters():
+                    # What starts at zero would hide a mistake about it.
+                    if name.endswith(("bias", "bend", "log_sd")):
+                        parameter.add_(0.5 * torch.randn_like(parameter))
+                    parameter.mul_(scale)
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def plain_walk() -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+    """What a triangular encoder does, by plain operations that autograd knows.
+
+    Returns codes (B, L), log-scales (B, L), and what the bending network reads of the context.
+    """
+    import torch
+
+    def walk(encoder: Any, features: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        a = encoder.hidden(features.tanh())
+        codes, log_scales, contexts = [], [], []
+        for d in range(eps.shape[1]):
+            p = a.tanh() @ encoder.out[d] + encoder.bias[d]
+            own = encoder.context(p[:, 2:])
+            bent = eps[:, d] + (own + eps[:, d, None] * encoder.noise).tanh() @ encoder.bend
+            log_scale = p[:, 1].clamp(min=-7)
+            z = p[:, 0] + log_scale.exp() * bent
+            a = a + z[:, None] * encoder.codes[d]
+            codes.append(z)
+            log_scales.append(log_scale)
+            contexts.append(own)
+        return torch.stack(codes, 1), torch.stack(log_scales, 1), torch.stack(contexts, 1)
+
+    return walk
 
 
 @pytest.fixture

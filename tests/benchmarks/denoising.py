@@ -35,13 +35,18 @@ def candidates(sigma: float, *, colour: bool) -> dict[str, list[Denoise]]:
     from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 
     axis = -1 if colour else None
-    collaborative = bm3d.bm3d_rgb if colour else bm3d.bm3d
     shapes = [footprint_rectangle((3, 3)), disk(1), disk(2), footprint_rectangle((5, 5))]
 
     def medians(x: Image, shape: Image) -> Image:
         if not colour:
             return median(x, shape)
         return np.stack([median(channel, shape) for channel in np.moveaxis(x, -1, 0)], -1)
+
+    def collaborative(x: Image, f: float) -> Image:
+        if not colour:
+            return bm3d.bm3d(x, f * sigma)
+        # Channel by channel: its colour transform divides by zero on images of few colours.
+        return np.stack([bm3d.bm3d(channel, f * sigma) for channel in np.moveaxis(x, -1, 0)], -1)
 
     def means(x: Image, h: float) -> Image:
         return denoise_nl_means(
@@ -61,7 +66,7 @@ def candidates(sigma: float, *, colour: bool) -> dict[str, list[Denoise]]:
             lambda x, w=w: denoise_tv_chambolle(x, weight=w * sigma, channel_axis=axis)
             for w in (0.5, 1, 1.5, 2, 3)
         ],
-        "BM3D": [lambda x, f=f: collaborative(x, f * sigma) for f in (0.7, 0.85, 1.0, 1.2)],
+        "BM3D": [lambda x, f=f: collaborative(x, f) for f in (0.7, 0.85, 1.0, 1.2)],
     }
 
 

@@ -41,6 +41,7 @@ _MODULES = (
     "arcsm_cli.commands.plot",
     "arcsm_cli.commands.sample",
     "arcsm_cli.commands.train",
+    "arcsm_cli.commands.vae_train",
     "arcsm_cli.data.embedded",
     "arcsm_cli.data.files",
     "arcsm_cli.data.spec",
@@ -52,11 +53,14 @@ _MODULES = (
     "arcsm_cli.evaluation.ood_report",
     "arcsm_cli.evaluation.sample_metrics",
     "arcsm_cli.evaluation.sample_report",
+    "arcsm_cli.evaluation.vae_metrics",
     "arcsm_cli.models.load",
     "arcsm_cli.plotting.images",
+    "arcsm_cli.plotting.latent",
     "arcsm_cli.sampling.choose",
     "arcsm_cli.runtime",
     "arcsm_cli.training.session",
+    "arcsm_cli.training.vae_task",
 )
 _MEMORY = 4 << 30  # bytes of address space that a run may take beyond what the imports take
 

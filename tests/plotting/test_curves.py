@@ -117,3 +117,53 @@ def test_the_curve_of_a_stage_does_not_continue_the_last_one() -> None:
     config = {"annealing": "staged", "levels": [1.0, 0.2]}
     line = drawn(read_history(training(4), config, "m")).lines[0]
     assert np.isnan(line.get_ydata()).tolist() == [False, False, True, False, False]
+
+
+# Of VAEs
+
+
+def of_vae(method: str = "csm", **columns: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    values = training(**columns)
+    del values["settings"]["objective"]
+    return values, {"latent_dim": 8, "method": method}
+
+
+@pytest.mark.parametrize(("method", "loss"), [("elbo", "-ELBO"), ("csm", "-log p(x, z)")])
+def test_the_loss_of_a_vae_is_named_in_nats(method: str, loss: str) -> None:
+    history = read_history(*of_vae(method), "m")
+    assert history.quantity == f"{loss}, nats"
+    assert drawn(history).get_ylabel() == history.quantity
+
+
+def test_a_score_loss_has_a_panel_of_its_own() -> None:
+    score_loss = [-0.3, -0.4, -0.45, -0.47]
+    history = read_history(*of_vae(score_loss=score_loss), "m")
+    with new_figure(6, 4, layout="constrained") as figure:
+        draw_history(figure, history)
+        figure.canvas.draw()
+        panels = figure.axes
+    assert len(panels) == 3
+    assert "score loss" in " ".join(panels[1].get_ylabel().split())
+    assert np.array_equal(panels[1].lines[0].get_ydata(), score_loss)
+
+
+def test_without_an_estimator_there_is_no_such_panel() -> None:
+    with new_figure(6, 4, layout="constrained") as figure:
+        draw_history(figure, read_history(*of_vae("elbo"), "m"))
+        assert len(figure.axes) == 2
+
+
+@pytest.mark.parametrize("column", [None, "text", [1.0], [1, 2, 3, True]])
+def test_a_damaged_score_loss_is_refused(column: Any) -> None:
+    with pytest.raises(DamagedInputError, match="m: "):
+        read_history(*of_vae(score_loss=column), "m")
+
+
+@given(COLUMN, st.sampled_from(["elbo", "csm"]))
+@settings(max_examples=10, deadline=None)
+def test_any_score_loss_that_is_read_can_be_drawn(column: list[float], method: str) -> None:
+    count = len(column)
+    columns = {"score_loss": column, **training(count)["history"]}
+    values = {"history": columns}
+    with suppress(DamagedInputError):
+        drawn(read_history(values, {"latent_dim": 8, "method": method}, "m"))

@@ -1,0 +1,514 @@
+"""The gradient of a VAE's entropy by scores, and the losses that rest on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from arcsm_cli.models.vae import VAE, log_prior
+from arcsm_cli.models.vae_config import METHODS, TRIANGULAR, VAEConfig
+from arcsm_cli.models.vae_networks import ImplicitEncoder
+from arcsm_cli.models.vae_scores import ConditionalScores, JointScores
+from arcsm_cli.models.vae_triangular import Frame, TriangularEncoder
+from arcsm_cli.objectives import vae as module
+from arcsm_cli.objectives.sliced import rademacher
+from arcsm_cli.objectives.vae import particle_scores, vae_losses
+
+Make = Callable[..., Any]
+SIZE = 3  # codes
+IMPLICIT = [method for method in METHODS if method != "elbo"]
+ESTIMATED = ["csm", "ssm-ar", "ssm"]
+
+TRIANGLE = torch.tensor([[1.5, 0.0, 0.0], [-0.8, 0.6, 0.0], [0.5, 1.2, 0.9]], dtype=torch.float64)
+FULL = torch.tensor([[1.5, 0.7, -0.4], [-0.8, 0.6, 0.5], [0.5, 1.2, 0.9]], dtype=torch.float64)
+DRAWS, BATCHES = 25_000, 40  # a million in all
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(count: int, seed: int) -> Tensor:
+    """The standard normals that `vae_losses` begins with."""
+    return torch.randn(count, SIZE, generator=seeded(seed), dtype=torch.float64)
+
+
+def binary(count: int, size: int = 6) -> Tensor:
+    return torch.rand(count, size, generator=seeded(99)).round().double()
+
+
+# The entropy's gradient, through the shipped losses, of linear encoders with exact scores
+
+
+class Linear(TriangularEncoder):
+    """z = M eps, in the place of the triangular encoder whether M is triangular or not."""
+
+    mixing: nn.Parameter
+
+    def draw(self, features: Tensor, eps: Tensor) -> tuple[Tensor, Frame]:
+        return eps @ self.mixing.T, self.frame(features, eps)
+
+    def frame(self, features: Tensor, z: Tensor) -> Frame:
+        return Frame(torch.zeros_like(z), torch.ones_like(z))
+
+
+class LinearImplicit(ImplicitEncoder):
+    """z = M eps."""
+
+    mixing: nn.Parameter
+
+    def forward(self, features: Tensor, eps: Tensor) -> Tensor:
+        return eps @ self.mixing.T
+
+
+class ExactConditionals(ConditionalScores):
+    """The conditional scores of z = M eps: those of the triangle L with L L' = M M'."""
+
+    mixing: nn.Parameter
+
+    def forward(self, z: Tensor, features: Tensor, frame: Frame) -> Tensor:
+        triangle = torch.linalg.cholesky(self.mixing @ self.mixing.T)
+        innovations = torch.linalg.solve_triangular(triangle, z.T, upper=False).T
+        s: Tensor = -innovations / triangle.diagonal()
+        return s
+
+    def with_derivative(self, z: Tensor, features: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+        return self(z, features, frame), torch.zeros_like(z)
+
+
+class ExactJoint(JointScores):
+    """The score of z = M eps."""
+
+    mixing: nn.Parameter
+
+    def with_scale(self, z: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        s = -z @ torch.linalg.inv(self.mixing @ self.mixing.T)
+        return s, torch.ones_like(s)
+
+
+PARTS: dict[str, tuple[Any, Any]] = {
+    "csm": (Linear, ExactConditionals),
+    "ssm-ar": (Linear, ExactConditionals),
+    "ssm": (LinearImplicit, ExactJoint),
+}
+
+
+def linear_vae(random_vae: Make, method: str, mixing: Tensor) -> VAE:
+    """A VAE with a linear encoder, whatever x, and exact scores."""
+    vae: VAE = random_vae(shape=(1,), latent_dim=SIZE, method=method, hidden=(1, 1))
+    encoder, scores = PARTS[method]
+    vae.encoder, vae.scores = encoder(vae.config).double(), scores(vae.config).double()
+    for part in (vae.encoder, vae.scores):  # two parameters: no gradient passes from one part
+        part.mixing = nn.Parameter(mixing.clone())
+    return vae
+
+
+def entropy_gradients(vae: VAE, seed: int = 0) -> Tensor:
+    """What the losses take for the gradient of the entropy in M, a batch each, (BATCHES, L, L)."""
+    x = torch.ones(DRAWS, 1, dtype=torch.float64)
+    mixing: Any = vae.encoder.mixing
+    found = []
+    for batch in range(seed, seed + BATCHES):
+        total = vae_losses(vae, x, seeded(batch)).total
+        z = noise(DRAWS, batch) @ mixing.T
+        energy = -(vae.log_likelihood(x, z) + log_prior(z)).mean()
+        found.append(torch.autograd.grad(energy - total, mixing)[0])
+    return torch.stack(found)
+
+
+def deviations(found: Tensor, expected: Tensor) -> Tensor:
+    """The distance of a mean over batches from what is expected, in standard errors."""
+    error = found.std(0) / math.sqrt(len(found))
+    return (found.mean(0) - expected).abs() / error.clamp(min=1e-12)
+
+
+LOWER = torch.ones(SIZE, SIZE, dtype=torch.bool).tril()
+
+
+@pytest.mark.parametrize("method", ["csm", "ssm-ar"])
+def test_conditional_scores_give_the_entropy_gradient_of_a_triangular_encoder(
+    random_vae: Make, method: str
+) -> None:
+    found = entropy_gradients(linear_vae(random_vae, method, TRIANGLE))
+    # H = sum_d log |M_dd| + constant, and M has no other entries.
+    exact = (1 / TRIANGLE.diagonal()).diag()
+    assert deviations(found, exact)[LOWER].max() < 4.5
+
+
+def test_conditional_scores_give_a_biased_entropy_gradient_of_an_encoder_that_is_not_triangular(
+    random_vae: Make,
+) -> None:
+    found = entropy_gradients(linear_vae(random_vae, "csm", FULL))
+    exact = torch.linalg.inv(FULL).T  # H = log |det M| + constant
+    assert deviations(found, exact).max() > 100
+    # What it is instead: -E[s eps'] with s = -diag(L)^-1 L^-1 M eps.
+    triangle = torch.linalg.cholesky(FULL @ FULL.T)
+    instead = torch.linalg.inv(triangle) @ FULL / triangle.diagonal()[:, None]
+    assert deviations(found, instead).max() < 4.5
+
+
+@pytest.mark.parametrize("mixing", [TRIANGLE, FULL], ids=["triangular", "full"])
+def test_joint_scores_give_the_entropy_gradient_of_any_encoder(
+    random_vae: Make, mixing: Tensor
+) -> None:
+    found = entropy_gradients(linear_vae(random_vae, "ssm", mixing))
+    assert deviations(found, torch.linalg.inv(mixing).T).max() < 4.5
+
+
+# The same of the shipped encoder, whose noise is bent
+
+
+class Told(ConditionalScores):
+    """Scores that a test has computed from the noise."""
+
+    told: Tensor
+
+    def with_derivative(self, z: Tensor, features: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+        return self.told, torch.zeros_like(z)
+
+
+def test_the_shipped_encoder_has_the_entropy_gradient_that_conditional_scores_give(
+    random_vae: Make, plain_walk: Make
+) -> None:
+    vae: VAE = random_vae(shape=(1,), latent_dim=SIZE, method="csm", hidden=(2, 3))
+    encoder: Any = vae.encoder
+    vae.scores = scores = Told(vae.config).double()
+    with torch.no_grad():  # bent, but so that the noise can be told from the code
+        encoder.bend *= 0.9 / (encoder.bend * encoder.noise).abs().sum()
+    weights = list(encoder.parameters())
+    batch = 1_000
+    x = torch.ones(batch, 1, dtype=torch.float64)
+
+    def flat(value: Tensor) -> Tensor:
+        return torch.cat([g.flatten() for g in torch.autograd.grad(value, weights)])
+
+    differences = []
+    for seed in range(BATCHES):
+        eps = noise(batch, seed)
+        z, log_scale, own = plain_walk(encoder, vae.features(x), eps)
+        h = (own + eps[..., None] * encoder.noise).tanh()
+        slope = 1 + (1 - h.square()) @ (encoder.bend * encoder.noise)
+        curve = -2 * (h * (1 - h.square())) @ (encoder.bend * encoder.noise.square())
+        # z = m + t g(eps): log q = log n(eps) - log t - log g', and dz = t g' deps.
+        scores.told = ((-eps - curve / slope) / (log_scale.exp() * slope)).detach()
+        entropy = (log_scale + slope.log()).sum(1).mean()
+        energy = -(vae.log_likelihood(x, z) + log_prior(z)).mean()
+        found = energy - vae_losses(vae, x, seeded(seed)).total
+        differences.append(flat(found - entropy))
+    # The largest of some two hundred.
+    assert deviations(torch.stack(differences), torch.zeros(())).max() < 5.5
+
+
+def test_what_reads_earlier_noise_is_biased_and_what_reads_earlier_codes_is_not() -> None:
+    """z_1 = |e| + phi e, not invertible, and z_2 = theta f + c eps_2 with f max(e, 0) or z_1.
+
+    Both are triangular in the noise, and the gradient in phi by conditional scores is the same,
+    -E[s_1 dz_1/dphi]: in the first because z_2 does not depend on phi, in the second because s_2
+    has mean zero given e. The entropies are not. All by quadrature.
+    """
+    theta, c = 1.5, 0.5
+    phi = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    points, weights = np.polynomial.legendre.leggauss(120)
+    z, w = torch.from_numpy(5.0 * (points + 1)), torch.from_numpy(5.0 * weights)  # on [0, 10]
+
+    def normal(x: Tensor, scale: Any) -> Tensor:
+        return torch.exp(-0.5 * (x / scale).square()) / scale / math.sqrt(2 * math.pi)
+
+    def density(z: Tensor) -> Tensor:  # the branches e > 0 and e < 0
+        return normal(z, 1 + phi) + normal(z, 1 - phi)
+
+    def slope(q: Tensor) -> float:
+        return float(torch.autograd.grad(q, phi)[0])
+
+    first = -(w * density(z) * density(z).log()).sum()
+    codes = slope(first)  # H(z_2 | z_1) is constant
+
+    up, step = torch.linspace(-6, 26, 1601, dtype=torch.float64), 0.02
+    joint = normal(z, 1 + phi)[:, None] * normal(up - theta * (z / (1 + phi))[:, None], c)
+    joint = joint + normal(z, 1 - phi)[:, None] * normal(up, c)
+    both = -(w[:, None] * step * torch.special.xlogy(joint, joint.clamp(min=1e-300))).sum()
+    noisy = slope(both)
+
+    estimate = 0.0
+    for sign in (1.0, -1.0):  # of e
+        branch = (z * (1 + sign * phi.detach())).requires_grad_()
+        (score,) = torch.autograd.grad(density(branch).log().sum(), branch, retain_graph=True)
+        one = torch.ones((), dtype=torch.float64)
+        estimate -= float((w * normal(z, one) * score * sign * z).sum())
+    assert estimate == pytest.approx(codes, abs=1e-8)
+    assert abs(estimate - noisy) > 0.05
+
+
+# What the losses give to whom
+
+
+class Given(nn.Module):
+    """Stands for an estimator of any kind: scores that are a known function of the codes."""
+
+    @staticmethod
+    def scores(z: Tensor) -> Tensor:
+        return 3 * torch.cos(z) - z.flip(1)
+
+
+class GivenConditionals(Given, ConditionalScores):
+    def forward(self, z: Tensor, features: Tensor, frame: Frame) -> Tensor:
+        return self.scores(z)
+
+    def with_derivative(self, z: Tensor, features: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+        return self.scores(z), torch.zeros_like(z)
+
+
+class GivenJoint(Given, JointScores):
+    def with_scale(self, z: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        return self.scores(z), torch.ones_like(z)
+
+
+def model_weights(vae: VAE) -> dict[str, Tensor]:
+    return {n: p for n, p in vae.named_parameters() if not n.startswith("scores.")}
+
+
+def gradients(loss: Tensor, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+    named = zip(weights.items(), found, strict=True)
+    return {n: torch.zeros_like(w) if g is None else g for (n, w), g in named}
+
+
+def assert_close(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert all(value.abs().max() > 0 for value in other.values())
+    for name, value in other.items():
+        assert torch.allclose(one[name], value, rtol=1e-9, atol=1e-12), name
+
+
+def surrogate(vae: VAE, x: Tensor, seed: int, s: Callable[[Tensor], Tensor]) -> Tensor:
+    """-log p(x, z) + sum_d stop_grad(s_d) z_d, a mean over the batch."""
+    z = vae.encode(x, noise(len(x), seed))
+    energy = -(vae.log_likelihood(x, z) + log_prior(z))
+    loss: Tensor = (energy + (s(z).detach() * z).sum(1)).mean()
+    return loss
+
+
+@pytest.mark.parametrize("decoder", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("method", IMPLICIT)
+def test_the_model_descends_the_energy_and_scores_times_codes(
+    random_vae: Make, monkeypatch: pytest.MonkeyPatch, method: str, decoder: str
+) -> None:
+    vae: VAE = random_vae(method=method, decoder=decoder)
+    if method in ESTIMATED:
+        kind: Any = GivenConditionals if method in TRIANGULAR else GivenJoint
+        vae.scores = kind(vae.config).double()
+    else:
+        monkeypatch.setattr(
+            module, "particle_scores", lambda vae, e, features, codes, g: Given.scores(codes)
+        )
+    x, weights = binary(5), model_weights(vae)
+    found = gradients(vae_losses(vae, x, seeded(3)).total, weights)
+    assert_close(found, gradients(surrogate(vae, x, 3, Given.scores), weights))
+
+
+def estimates(vae: VAE, x: Tensor, z: Tensor) -> Tensor:
+    """What a VAE's own estimator says."""
+    features = vae.features(x)
+    if isinstance(vae.scores, ConditionalScores):
+        encoder: Any = vae.encoder
+        return vae.scores(z, features, encoder.frame(features, z))
+    assert vae.scores is not None
+    s: Tensor = vae.scores(z, features)
+    return s
+
+
+@pytest.mark.parametrize("method", ESTIMATED)
+def test_the_estimators_objective_gives_the_model_no_gradient(
+    random_vae: Make, method: str
+) -> None:
+    vae: VAE = random_vae(method=method)
+    x, weights = binary(5), model_weights(vae)
+    found = gradients(vae_losses(vae, x, seeded(3)).total, weights)
+    assert_close(found, gradients(surrogate(vae, x, 3, lambda z: estimates(vae, x, z)), weights))
+
+
+def whole_objective(vae: VAE, x: Tensor, seed: int) -> Tensor:
+    """The estimator's objective from whole Jacobians; a mean over the batch."""
+    generator = seeded(seed)
+    eps = torch.randn(len(x), SIZE, generator=generator, dtype=torch.float64)
+    features = vae.features(x).detach()
+    z = vae.encoder(vae.features(x), eps).detach().requires_grad_()
+    v = rademacher(z, generator)
+    if vae.config.method == "csm":
+        encoder: Any = vae.encoder
+        frame = encoder.frame(features, z.detach())
+        scaled = frame.scale * vae.scores(z, features, frame)  # type: ignore[misc]
+        # Each is weighted by its scale's square; the objective of t s at z / t is that.
+        s = scaled / frame.scale
+        rows = [torch.autograd.grad(s[:, d].sum(), z, create_graph=True)[0] for d in range(SIZE)]
+        own = torch.stack([row[:, d] for d, row in enumerate(rows)], 1)
+        return (frame.scale.square() * (0.5 * s.square() + own)).sum(1).mean()
+    s, scale = estimates(vae, x, z), torch.ones_like(z)
+    if isinstance(vae.scores, JointScores):
+        scale = vae.scores.with_scale(z, features)[1].detach()
+    elif isinstance(vae.scores, ConditionalScores):
+        encoder = vae.encoder
+        scale = encoder.frame(features, z)[1].detach()
+    rows = [torch.autograd.grad(s[:, d].sum(), z, create_graph=True)[0] for d in range(SIZE)]
+    v = scale * v
+    curvature = torch.einsum("bi,bij,bj->b", v, torch.stack(rows, 1), v)
+    square = (v * s).sum(1).square() if vae.config.method == "ssm-ar" else (scale * s).square()
+    if square.dim() == 2:
+        square = square.sum(1)
+    return (curvature + 0.5 * square).mean()
+
+
+@pytest.mark.parametrize("method", ESTIMATED)
+def test_the_model_gives_the_estimator_no_gradient(random_vae: Make, method: str) -> None:
+    vae: VAE = random_vae(method=method)
+    x = binary(5)
+    weights: dict[str, Tensor] = {
+        n: p for n, p in vae.named_parameters() if n.startswith("scores.")
+    }
+    found = gradients(vae_losses(vae, x, seeded(3)).total, weights)
+    expected = gradients(whole_objective(vae, x, 3), weights)
+    for name, value in expected.items():  # an output's bias may have none
+        assert torch.allclose(found[name], value, rtol=1e-8, atol=1e-11), name
+
+
+@pytest.mark.parametrize("method", ESTIMATED)
+def test_the_estimators_loss_is_reported_per_code(random_vae: Make, method: str) -> None:
+    vae: VAE = random_vae(method=method)
+    x = binary(5)
+    reported = vae_losses(vae, x, seeded(3)).score_loss
+    assert reported is not None
+    assert float(reported) == pytest.approx(float(whole_objective(vae, x, 3).detach()) / SIZE)
+
+
+@pytest.mark.parametrize("method", ESTIMATED)
+def test_objectives_weigh_each_component_by_the_square_of_its_scale_in_expectation(
+    random_vae: Make, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    vae: VAE = random_vae(method=method)
+    encoder: Any = vae.encoder
+    # One code under all projections of signs: the mean over the batch is that over projections.
+    signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0]).double()] * SIZE)
+    monkeypatch.setattr(module, "rademacher", lambda like, generator: signs.to(like))
+    x = binary(1).expand(len(signs), -1)
+    z = vae.encode(x, noise(1, 0).expand(len(signs), -1)).detach()
+    features = vae.features(x).detach()
+    leaf = z.clone().requires_grad_()
+    s = estimates(vae, x, leaf)
+    if isinstance(vae.scores, ConditionalScores):
+        frame = encoder.frame(features, z)
+        scale = frame.scale.detach()
+        if method == "csm":
+            found = module._composite(vae.scores, z, features, frame)[1]
+        else:
+            found = module._sliced(vae.scores, encoder, z.clone(), features, seeded(0))[1]
+    else:
+        assert vae.scores is not None
+        scale = vae.scores.with_scale(z, features)[1].detach()
+        found = module._sliced_joint(vae.scores, z.clone(), features, seeded(0))[1]
+    rows = [torch.autograd.grad(s[:, d].sum(), leaf, retain_graph=True)[0] for d in range(SIZE)]
+    own = torch.stack([row[:, d] for d, row in enumerate(rows)], 1)
+    exact = (scale.square() * (0.5 * s.detach().square() + own)).sum(1).mean()
+    assert float(found.detach()) == pytest.approx(float(exact))
+
+
+@pytest.mark.parametrize("method", ESTIMATED)
+def test_an_estimator_of_wide_layers_can_be_trained(method: str) -> None:
+    # Masked layers as large are computed in blocks.
+    vae = VAE(VAEConfig(shape=(6,), latent_dim=3, method=method, hidden=(8, 512)))
+    vae_losses(vae, binary(2).float(), seeded(0)).total.backward()  # type: ignore[no-untyped-call]
+    assert all(p.grad is not None for p in vae.parameters())
+
+
+# Particles
+
+
+@pytest.mark.parametrize("method", ["stein", "spectral"])
+def test_particles_are_the_codes_and_further_draws_of_the_encoder(
+    random_vae: Make, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    vae: VAE = random_vae(method=method, particles=7)
+    encoder: Any = vae.encoder
+    seen: list[Tensor] = []
+
+    def spy(z: Tensor) -> Tensor:
+        seen.append(z)
+        return 2 * z
+
+    def other(z: Tensor) -> Tensor:
+        raise AssertionError("the other estimator")
+
+    names = ("stein_scores", "spectral_scores")
+    for name in names:
+        monkeypatch.setattr(module, name, spy if name.startswith(method) else other)
+    features, codes = vae.features(binary(4)), torch.ones(4, SIZE).double()
+    found = particle_scores(vae, encoder, features, codes, seeded(5))
+    (z,) = seen
+    eps = torch.randn(4, 6, SIZE, generator=seeded(5), dtype=torch.float64)
+    drawn = torch.stack([encoder(features, eps[:, i]) for i in range(6)], 1)
+    assert torch.equal(z[:, 0], codes)
+    assert torch.allclose(z[:, 1:], drawn, rtol=1e-12)
+    assert torch.equal(found, 2 * codes)
+    assert not found.requires_grad
+
+
+# What is reported
+
+
+@pytest.mark.parametrize("method", IMPLICIT)
+def test_the_loss_is_minus_the_joint_log_density(random_vae: Make, method: str) -> None:
+    vae: VAE = random_vae(method=method)
+    x = binary(5)
+    losses = vae_losses(vae, x, seeded(3))
+    z = vae.encode(x, noise(5, 3))
+    log_x = torch.distributions.Bernoulli(logits=vae.decoder(z)).log_prob(x).sum(1)
+    log_z = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(1)
+    assert float(losses.loss) == pytest.approx(float(-(log_x + log_z).mean().detach()))
+    assert not losses.loss.requires_grad
+
+
+def test_the_loss_of_a_gaussian_encoder_is_minus_the_evidence_lower_bound(
+    random_vae: Make,
+) -> None:
+    vae: VAE = random_vae(method="elbo")
+    encoder: Any = vae.encoder
+    x = binary(5)
+    losses = vae_losses(vae, x, seeded(3))
+    mean, log_sd = encoder.moments(vae.features(x))
+    q = torch.distributions.Normal(mean, log_sd.exp())
+    z = mean + log_sd.exp() * noise(5, 3)
+    p = torch.distributions.Normal(torch.zeros_like(mean), torch.ones_like(mean))
+    log_x = torch.distributions.Bernoulli(logits=vae.decoder(z)).log_prob(x).sum(1)
+    bound = (log_x - torch.distributions.kl_divergence(q, p).sum(1)).mean()
+    assert float(losses.loss) == pytest.approx(-float(bound.detach()))
+    weights: dict[str, Tensor] = dict(vae.named_parameters())
+    assert_close(gradients(losses.total, weights), gradients(-bound, weights))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_score_loss_is_reported_where_an_estimator_is_trained(
+    random_vae: Make, method: str
+) -> None:
+    found = vae_losses(random_vae(method=method), binary(2), seeded(0)).score_loss
+    assert (found is not None) == (method in ESTIMATED)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_losses_are_a_function_of_the_generator(random_vae: Make, method: str) -> None:
+    vae: VAE = random_vae(method=method)
+    x = binary(3)
+    one, same, other = (float(vae_losses(vae, x, seeded(s)).total.detach()) for s in (1, 1, 2))
+    assert one == same != other
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_all_weights_of_a_vae_are_trained(random_vae: Make, method: str) -> None:
+    vae: VAE = random_vae(method=method, decoder="gaussian")
+    vae_losses(vae, binary(4), seeded(0)).total.backward()  # type: ignore[no-untyped-call]
+    idle = {n for n, p in vae.named_parameters() if p.grad is None or p.grad.abs().max() == 0}
+    assert idle == set()

@@ -1,0 +1,656 @@
+"""Training VAEs: reproducible, resumable, by all methods; and their configurations from data."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.errors import DamagedInputError, UsageError
+from arcsm_cli.io.checkpoint import load_checkpoint, load_resume
+from arcsm_cli.models.restore import restore_vae
+from arcsm_cli.models.vae import VAE
+from arcsm_cli.models.vae_config import METHODS, VAEConfig
+from arcsm_cli.objectives.vae import VAELosses, vae_losses
+from arcsm_cli.training import state as state_module
+from arcsm_cli.training import vae_task
+from arcsm_cli.training.loop import DivergedError, train
+from arcsm_cli.training.session import Session, fresh_state, resume_path, resumed_state
+from arcsm_cli.training.settings import TrainSettings, VAESettings
+from arcsm_cli.training.state import TrainState
+from arcsm_cli.training.vae_build import VAEChoices, vae_config
+
+Make = Callable[..., Any]
+ESTIMATED = ("csm", "ssm", "ssm-ar")
+each = pytest.mark.parametrize("method", METHODS)
+
+
+def images(count: int, seed: int, channels: int = 1) -> Dataset:
+    """Grey or colour pictures of 4 x 4 pixels."""
+    values = torch.rand(count, channels, 4, 4, generator=torch.Generator().manual_seed(seed))
+    return Dataset("pictures", values)
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Dataset:
+    """40 examples: five batches of 8 an epoch."""
+    return images(40, 0)
+
+
+@pytest.fixture(scope="session")
+def held_out() -> Dataset:
+    return images(20, 1)
+
+
+def config(data: Dataset, **choices: Any) -> VAEConfig:
+    sizes: dict[str, Any] = {"hidden": (6, 5), "latent_dim": 2}
+    method = choices.get("method", "csm")
+    if method in ("csm", "ssm-ar"):
+        sizes |= {"context_width": 2, "score_hidden": (4,)}
+    elif method in ("stein", "spectral"):
+        sizes |= {"particles": 5}
+    return vae_config(data, VAEChoices(**sizes | choices))
+
+
+def short(**values: Any) -> VAESettings:
+    given: dict[str, Any] = {
+        "steps": 7,
+        "batch_size": 8,
+        "lr": 1e-2,
+        "score_lr": 1e-2,
+        "warmup": 2,
+        "checkpoint_every": 3,
+        "validate_every": 2,
+    }
+    return VAESettings(**given | values)
+
+
+@pytest.fixture
+def fresh(pictures: Dataset) -> Callable[..., TrainState]:
+    """Makes states before the first step."""
+
+    def make(method: str = "csm", **values: Any) -> TrainState:
+        return fresh_state(config(pictures, method=method), short(**values), "cpu")
+
+    return make
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+# A run
+
+
+@each
+def test_the_same_seed_gives_identical_weights(
+    fresh: Make, pictures: Dataset, held_out: Dataset, watcher: Make, method: str
+) -> None:
+    states = [fresh(method) for _ in range(2)]
+    for state in states:
+        torch.rand(3)  # the global generator has no part in it
+        train(state, pictures, held_out, watcher())
+    assert equal(states[0].average, states[1].average)
+    assert states[0].history == states[1].history
+
+
+@each
+def test_every_weight_moves(
+    fresh: Make, pictures: Dataset, held_out: Dataset, watcher: Make, method: str
+) -> None:
+    state = fresh(method)
+    before = {k: v.clone() for k, v in state.average.items()}
+    train(state, pictures, held_out, watcher())
+    unmoved = {k for k, v in state.model.named_parameters() if torch.equal(v, before[k])}
+    assert unmoved == set()
+
+
+@each
+def test_the_history_has_a_score_loss_where_there_is_an_estimator(
+    fresh: Make, pictures: Dataset, held_out: Dataset, watcher: Make, method: str
+) -> None:
+    state = fresh(method)
+    train(state, pictures, held_out, watcher())
+    expected = {"step", "loss", "valid_loss", "lr"} | (
+        {"score_loss"} if method in ESTIMATED else set()
+    )
+    assert set(state.history) == expected
+    assert {len(curve) for curve in state.history.values()} == {4}
+
+
+def test_the_history_holds_means_of_both_losses_since_the_last_record(
+    fresh: Make,
+    pictures: Dataset,
+    held_out: Dataset,
+    watcher: Make,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[VAELosses] = []
+
+    def spy(*arguments: Any) -> VAELosses:
+        seen.append(vae_losses(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(vae_task, "vae_losses", spy)
+    monkeypatch.setattr(vae_task.VAETask, "validation_loss", lambda *arguments: 0.0)
+    state = fresh("csm")
+    train(state, pictures, held_out, watcher())
+    for name in ("loss", "score_loss"):
+        values = [float(getattr(losses, name)) for losses in seen]
+        spans = [(0, 2), (2, 4), (4, 6), (6, 7)]
+        means = [sum(values[a:b]) / (b - a) for a, b in spans]
+        assert state.history[name] == pytest.approx(means)
+
+
+def test_the_average_follows_the_weights(
+    fresh: Make, pictures: Dataset, held_out: Dataset, watcher: Make
+) -> None:
+    state, seen = fresh(ema=0.999), watcher()
+    expected = {k: v.clone() for k, v in state.average.items()}
+    train(state, pictures, held_out, seen)
+    for t, (weights, averages) in enumerate(zip(seen.weights, seen.averages, strict=True)):
+        decay = (1 + t) / (10 + t)
+        expected = {k: decay * v + (1 - decay) * weights[k] for k, v in expected.items()}
+        assert all(torch.allclose(averages[k], v, atol=1e-6) for k, v in expected.items())
+
+
+def test_without_averaging_the_average_is_the_weights(
+    fresh: Make, pictures: Dataset, held_out: Dataset, watcher: Make
+) -> None:
+    state = fresh(ema=0.0)
+    train(state, pictures, held_out, watcher())
+    assert equal(state.average, {k: v.detach() for k, v in state.model.named_parameters()})
+
+
+@each
+def test_the_validation_loss_is_that_of_the_averaged_weights_on_the_same_draws_every_time(
+    fresh: Make, held_out: Dataset, method: str
+) -> None:
+    state = fresh(method)
+    before = state.task.validation_loss(state, held_out, 0)
+    with torch.no_grad():
+        for parameter in state.model.parameters():
+            parameter.add_(1.0)
+    state.step = 5
+    assert state.task.validation_loss(state, held_out, 0) == before
+    for value in state.average.values():
+        value.add_(1.0)
+    assert state.task.validation_loss(state, held_out, 0) != before
+
+
+def test_validation_leaves_no_gradient(fresh: Make, held_out: Dataset) -> None:
+    state = fresh()
+    state.task.validation_loss(state, held_out, 0)
+    assert all(p.grad is None for p in state.model.parameters())
+
+
+def test_pictures_are_means_of_images_from_the_prior(fresh: Make) -> None:
+    state = fresh()
+    found = state.task.pictures(state, 3)
+    assert found.shape == (3, 1, 4, 4)
+    assert ((found > 0) & (found < 1)).all()
+
+
+def test_vectors_have_no_pictures(data: Dataset) -> None:
+    state = fresh_state(config(data), short(), "cpu")
+    assert state.task.pictures(state, 3) is None
+
+
+def test_a_short_training_raises_the_likelihood(watcher: Make) -> None:
+    # Two kinds of pictures: half of the pixels black, the other half white.
+    values = torch.zeros(64, 1, 4, 4)
+    values[:32, :, :2] = values[32:, :, 2:] = 1.0
+    data = Dataset("halves", values)
+    for method in METHODS:
+        settings = short(steps=120, batch_size=32, ema=0.9, validate_every=10**6)
+        state = fresh_state(config(data, method=method), settings, "cpu")
+        before = state.task.validation_loss(state, data, 0)
+        train(state, data, data, watcher())
+        assert state.history["valid_loss"][-1] < 0.6 * before
+
+
+# Rates
+
+
+@pytest.mark.parametrize("method", ESTIMATED)
+def test_the_estimator_has_a_rate_of_its_own(
+    fresh: Make, pictures: Dataset, held_out: Dataset, watcher: Make, method: str
+) -> None:
+    state = fresh(method, score_lr=3e-2)
+    train(state, pictures, held_out, watcher())
+    rates = {id(p): g["lr"] for g in state.optimizer.param_groups for p in g["params"]}
+    base = state.settings.learning_rate(6)
+    for name, weight in state.model.named_parameters():
+        factor = 3 if name.startswith("scores.") else 1
+        assert rates[id(weight)] == pytest.approx(factor * base)
+
+
+@pytest.mark.parametrize("method", ["elbo", "stein", "spectral"])
+def test_without_an_estimator_all_weights_share_one_rate(fresh: Make, method: str) -> None:
+    assert len(fresh(method, score_lr=3e-2).optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize("method", ESTIMATED)
+def test_a_small_rate_holds_the_estimator_back_and_nothing_else(
+    fresh: Make, pictures: Dataset, held_out: Dataset, watcher: Make, method: str
+) -> None:
+    state = fresh(method, score_lr=1e-12)
+    before = {k: v.clone() for k, v in state.average.items()}
+    train(state, pictures, held_out, watcher())
+    for name, weight in state.model.named_parameters():
+        change = float((weight.detach() - before[name]).abs().max())
+        assert (change < 1e-6) == name.startswith("scores.")
+
+
+def test_the_recorded_rate_is_the_models(
+    fresh: Make, pictures: Dataset, held_out: Dataset, watcher: Make
+) -> None:
+    state = fresh(score_lr=1.0)
+    train(state, pictures, held_out, watcher())
+    expected = [state.settings.learning_rate(step) for step in (1, 3, 5, 6)]
+    assert state.history["lr"] == pytest.approx(expected)
+
+
+def test_the_first_step_is_as_long_as_the_rate(
+    fresh: Make, pictures: Dataset, held_out: Dataset, watcher: Make
+) -> None:
+    # RMSprop with its bias corrected: a gradient in units of its own size.
+    state = fresh(steps=1, warmup=0, lr=1e-3, score_lr=1e-3)
+    before = {k: v.clone() for k, v in state.average.items()}
+    train(state, pictures, held_out, watcher())
+    for name, weight in state.model.named_parameters():
+        moved = weight.grad.abs() > 1e-4
+        change = (weight.detach() - before[name]).abs()[moved]
+        assert torch.allclose(change, torch.full_like(change, 1e-3), rtol=1e-2)
+
+
+# Binary data
+
+
+@pytest.fixture
+def binarised(
+    pictures: Dataset, held_out: Dataset, watcher: Make, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., list[Tensor]]:
+    """Trains on one grey example and returns what the losses saw of it, step by step."""
+    grey = Dataset("grey", pictures.values[:1].expand(16, -1, -1, -1).contiguous())
+
+    def run(state: TrainState) -> list[Tensor]:
+        seen: list[Tensor] = []
+
+        def spy(vae: VAE, x: Tensor, generator: torch.Generator) -> VAELosses:
+            seen.append(x.clone())
+            return vae_losses(vae, x, generator)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(vae_task, "vae_losses", spy)
+            patch.setattr(vae_task.VAETask, "validation_loss", lambda *arguments: 0.0)
+            train(state, grey, held_out, watcher())
+        return seen
+
+    return run
+
+
+def test_pixels_are_binarised_afresh_at_each_step(fresh: Make, binarised: Make) -> None:
+    seen = binarised(fresh())
+    assert all(set(x.unique().tolist()) == {0.0, 1.0} for x in seen)
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(seen, 2))
+
+
+def test_what_a_step_sees_is_a_function_of_seed_and_step(fresh: Make, binarised: Make) -> None:
+    whole = binarised(fresh())
+    later = fresh()
+    later.step = 4
+    assert all(torch.equal(a, b) for a, b in zip(binarised(later), whole[4:], strict=True))
+    other = binarised(fresh(seed=1))
+    assert not any(torch.equal(a, b) for a, b in zip(whole, other, strict=True))
+
+
+def test_grey_values_are_the_probabilities(fresh: Make, binarised: Make, pictures: Dataset) -> None:
+    seen = torch.cat(binarised(fresh("elbo", steps=150, batch_size=16, validate_every=10**6)))
+    p = pictures.values[0].flatten()
+    error = (p * (1 - p) / len(seen)).sqrt()
+    assert ((seen.mean(0) - p).abs() < 4.5 * error).all()
+
+
+def test_continuous_data_are_not_binarised(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = fresh_state(config(data), short(), "cpu")
+    x = data.values[:8]
+    rows = vae_task.binarised(state.model, x, torch.Generator())
+    assert rows is x
+
+
+# Resuming
+
+
+class Run:
+    """One training command: settings, data and an output, started as often as needed."""
+
+    def __init__(
+        self, output: Path, config: VAEConfig, settings: VAESettings, data: Dataset, valid: Dataset
+    ) -> None:
+        self.output, self.config, self.settings = str(output), config, settings
+        self.data, self.valid = data, valid
+
+    def state(self) -> TrainState:
+        return self.resumed() if resume_path(self.output).exists() else self.begun()
+
+    def begun(self) -> TrainState:
+        return fresh_state(self.config, self.settings, "cpu")
+
+    def resumed(self, **changes: Any) -> TrainState:
+        settings = replace(self.settings, **changes)
+        return resumed_state(self.output, self.config, settings, self.data.digest, "cpu")[0]
+
+    def start(self, after: int | None = None) -> bool:
+        """Train; stop once ``after`` more steps are done."""
+        done = itertools.count(1)
+        stop = False
+
+        def report(loss: float, valid_loss: float | None) -> None:
+            nonlocal stop
+            stop = next(done) == after
+
+        session = Session(self.output, self.data.digest, [], lambda: stop, report)
+        return session.run(self.state(), self.data, self.valid, force=True)
+
+
+@pytest.fixture
+def run(tmp_path: Path, pictures: Dataset, held_out: Dataset) -> Make:
+    """Makes runs with outputs of their own."""
+    names = (tmp_path / f"run{i}.safetensors" for i in itertools.count())
+
+    def make(method: str = "csm", choices: dict[str, Any] | None = None, **values: Any) -> Run:
+        made = config(pictures, method=method, **choices or {})
+        return Run(next(names), made, short(**values), pictures, held_out)
+
+    return make
+
+
+def assert_same_files(one: Run, other: Run) -> None:
+    first, second = load_checkpoint(one.output), load_checkpoint(other.output)
+    assert equal(first.tensors, second.tensors)
+    assert first.training == second.training
+    files = [load_resume(resume_path(run.output))[0] for run in (one, other)]
+    assert equal(*files)
+
+
+@each
+@pytest.mark.parametrize("stops", [[1], [3, 2], [6]], ids=str)
+def test_a_run_stopped_and_resumed_ends_as_one_that_was_not(
+    run: Make, method: str, stops: list[int]
+) -> None:
+    whole, parts = run(method), run(method)
+    whole.start()
+    for after in stops:
+        assert not parts.start(after)
+    assert parts.start()
+    assert_same_files(whole, parts)
+
+
+@pytest.mark.parametrize(
+    ("choices", "values"),
+    [
+        ({"network": "conv", "channels": (2,)}, {}),
+        ({"decoder": "gaussian"}, {}),
+        ({}, {"score_lr": 1e-3}),
+        ({}, {"ema": 0.0, "schedule": "constant", "clip": 0.1}),
+        ({}, {"batch_size": 100, "seed": 5}),
+    ],
+    ids=str,
+)
+def test_a_run_of_other_settings_goes_on_as_well(
+    run: Make, choices: dict[str, Any], values: dict[str, Any]
+) -> None:
+    whole, parts = (run("csm", choices, **values) for _ in range(2))
+    whole.start()
+    assert not parts.start(3)
+    assert parts.start()
+    assert_same_files(whole, parts)
+
+
+def test_the_checkpoint_holds_the_averaged_weights_of_all_networks(run: Make) -> None:
+    complete = run()
+    complete.start()
+    saved = load_checkpoint(complete.output)
+    assert saved.kind == "vae"
+    assert equal(saved.tensors, complete.resumed().average)
+    assert restore_vae(saved).config == complete.config
+
+
+def test_a_run_of_one_stage_can_be_made_longer(run: Make) -> None:
+    complete = run()
+    complete.start()
+    assert complete.resumed(steps=20).step == 7
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"score_lr": 2e-2}, {"lr": 2e-2}, {"clip": 1.0}, {"ema": 0.5}, {"seed": 1}],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_changed_setting_is_refused_by_its_option(run: Make, change: dict[str, Any]) -> None:
+    stopped = run()
+    stopped.start(2)
+    option = "--" + next(iter(change)).replace("_", "-")
+    with pytest.raises(UsageError, match=option):
+        stopped.resumed(**change)
+
+
+@pytest.mark.parametrize(
+    ("method", "choices", "option"),
+    [
+        ("ssm", {}, "--method"),
+        ("ssm-ar", {}, "--method"),
+        ("csm", {"latent_dim": 3}, "--latent-dim"),
+        ("csm", {"hidden": (6, 6)}, "--hidden"),
+        ("csm", {"decoder": "gaussian"}, "--decoder"),
+        ("csm", {"network": "conv", "channels": (2,)}, "--network"),
+        ("csm", {"context_width": 3}, "--context-width"),
+        ("csm", {"score_hidden": (4, 4)}, "--score-hidden"),
+    ],
+    ids=str,
+)
+def test_another_model_is_refused_by_its_option(
+    run: Make, method: str, choices: dict[str, Any], option: str
+) -> None:
+    stopped, other = run(), run(method, choices)
+    stopped.start(2)
+    other.output = stopped.output
+    with pytest.raises(UsageError, match=option):
+        other.resumed()
+
+
+def test_a_vaes_run_is_not_resumed_as_one_of_another_kind(run: Make) -> None:
+    stopped = run()
+    stopped.start(2)
+    tensors, values = load_resume(resume_path(stopped.output))
+    with pytest.raises(DamagedInputError):
+        TrainState.from_resume(tensors, values, TrainSettings(steps=7), "cpu")
+
+
+# Divergence
+
+
+@each
+@pytest.mark.parametrize("lr", [1e18, 1e38])
+def test_an_absurd_rate_ends_the_run_unsaved(
+    fresh: Make, pictures: Dataset, held_out: Dataset, watcher: Make, method: str, lr: float
+) -> None:
+    seen = watcher()
+    wild = {"lr": lr, "score_lr": lr, "warmup": 0, "schedule": "constant", "ema": 0.0}
+    with pytest.raises(DivergedError):
+        train(
+            fresh(method, **wild, checkpoint_every=10**6, validate_every=1, steps=50),
+            pictures,
+            held_out,
+            seen,
+        )
+    assert seen.saved == []
+
+
+@each
+def test_data_that_are_no_numbers_end_the_run(watcher: Make, method: str, data: Dataset) -> None:
+    values = data.values.clone()
+    state = fresh_state(config(data, method=method), short(), "cpu")
+    values[7, 1] = torch.nan
+    seen = watcher()
+    with pytest.raises(DivergedError):
+        train(state, Dataset("nan", values), data, seen)
+    assert seen.saved == []
+
+
+# Hostile resume files
+
+
+@pytest.fixture
+def content(run: Make) -> tuple[dict[str, Tensor], dict[str, Any], VAESettings]:
+    """What a stopped run left: tensors, entries and settings."""
+    stopped = run()
+    stopped.start(3)
+    tensors, values = load_resume(resume_path(stopped.output))
+    return tensors, values, stopped.settings
+
+
+TENSORS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
+    "missing weights": lambda t: t.pop("weights.encoder.bend"),
+    "missing averages": lambda t: t.pop("average.encoder.bend"),
+    "weights of another shape": lambda t: t.update({"average.encoder.bend": torch.zeros(2)}),
+    "weights of another type": lambda t: t.update(
+        {"average.encoder.bend": torch.zeros(32, dtype=torch.float64)}
+    ),
+    "a missing moment": lambda t: t.pop("adam.0.exp_avg"),
+    "moments without a step": lambda t: t.pop("adam.0.step"),
+    "a moment of another shape": lambda t: t.update({"adam.0.exp_avg_sq": torch.zeros(1)}),
+    "a negative second moment": lambda t: t["adam.0.exp_avg_sq"].sub_(1.0),
+    "a negative step": lambda t: t.update({"adam.0.step": torch.tensor(-1.0)}),
+    "an unknown tensor": lambda t: t.update(more=torch.zeros(1)),
+    "moments of no weight": lambda t: t.update({"adam.999.step": torch.ones(())}),
+}
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_a_resume_file_with_bad_tensors_is_refused(
+    content: tuple[dict[str, Tensor], dict[str, Any], VAESettings], name: str
+) -> None:
+    tensors, values, settings = content
+    TENSORS[name](tensors)
+    with pytest.raises(DamagedInputError):
+        TrainState.from_resume(tensors, values, settings, "cpu")
+
+
+def changed(values: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    if len(path) == 1:
+        return values | {path[0]: value}
+    return values | {path[0]: changed(values[path[0]], path[1:], value)}
+
+
+ENTRIES: dict[str, tuple[tuple[str, ...], Any]] = {
+    "a negative position": (("step",), -1),
+    "pending losses of a run without an estimator": (("pending",), [0.0, 0.0]),
+    "no score loss": (("history",), {"step": [], "loss": [], "valid_loss": [], "lr": []}),
+    "a score loss of another length": (("history", "score_loss"), [1.0] * 9),
+    "a score loss in words": (("history", "score_loss"), "ab"),
+    "no config": (("config",), None),
+    "a config of another kind": (("config",), {"shape": [2], "levels": [1.0]}),
+    "another method": (("config", "method"), "ssm"),
+    "a method that is none": (("config", "method"), "vae"),
+    "a method of another type": (("config", "method"), 3),
+    "other sizes": (("config", "hidden"), [6, 6]),
+    "settings without a rate": (("settings",), {"steps": 7}),
+    "a rate of another type": (("settings", "score_lr"), "fast"),
+}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_a_resume_file_with_bad_entries_is_refused(
+    content: tuple[dict[str, Tensor], dict[str, Any], VAESettings], name: str
+) -> None:
+    tensors, values, settings = content
+    with pytest.raises(DamagedInputError):
+        TrainState.from_resume(tensors, changed(values, *ENTRIES[name]), settings, "cpu")
+
+
+def test_a_small_resume_file_cannot_claim_a_large_vae(
+    content: tuple[dict[str, Tensor], dict[str, Any], VAESettings],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tensors, values, settings = content
+
+    def build(config: Any) -> VAE:
+        raise AssertionError("a model was built")
+
+    monkeypatch.setattr(state_module, "make_model", build)
+    large = changed(values, ("config", "hidden"), [1 << 14, 1 << 14])
+    with pytest.raises(DamagedInputError, match="weights"):
+        TrainState.from_resume(tensors, large, settings, "cpu")
+
+
+# From data to a configuration
+
+
+def test_grey_images_are_binary_and_read_by_perceptrons(pictures: Dataset) -> None:
+    made = vae_config(pictures, VAEChoices())
+    assert (made.decoder, made.network, made.latent_dim) == ("bernoulli", "mlp", 8)
+    assert (made.hidden, made.data_shift, made.data_scale) == ((256, 256), (0.0,), (1.0,))
+
+
+def test_colour_images_are_continuous_and_read_by_convolutions() -> None:
+    values = torch.zeros(4, 3, 8, 8)
+    made = vae_config(Dataset("x", values), VAEChoices())
+    assert (made.decoder, made.network, made.latent_dim) == ("gaussian", "conv", 32)
+    assert (made.channels, made.data_shift, made.data_scale) == ((64, 128, 256), (0.5,), (0.5,))
+
+
+def test_vectors_are_standardised() -> None:
+    x = torch.randn(500, 3, generator=torch.Generator().manual_seed(0))
+    data = Dataset("x", x * torch.tensor([1.0, 100.0, 0.0]) + torch.tensor([0.0, 7.0, 3.0]))
+    made = vae_config(data, VAEChoices())
+    rows = VAE(made).flatten(data.values)
+    assert rows.mean(0).abs().max() < 1e-4
+    assert torch.allclose(rows.std(0), torch.tensor([1.0, 1.0, 0.0]), atol=2e-3)
+
+
+def test_channels_ask_for_convolutions(pictures: Dataset) -> None:
+    made = vae_config(pictures, VAEChoices(channels=(4, 4)))
+    assert (made.network, made.channels, made.latent_dim) == ("conv", (4, 4), 32)
+
+
+@pytest.mark.parametrize(
+    ("choices", "named"),
+    [
+        ({"method": "elbo", "context_width": 3}, "--context-width"),
+        ({"method": "ssm", "score_hidden": (4,)}, "--score-hidden"),
+        ({"method": "csm", "particles": 9}, "--particles"),
+        ({"network": "mlp", "channels": (4,)}, "--channels"),
+        ({"hidden": (4,)}, "--hidden"),
+        ({"hidden": (4, 4, 4)}, "--hidden"),
+        ({"channels": (4, 4, 4)}, "--resize"),
+        ({"latent_dim": 5000}, "latent-dim"),
+        ({"method": "stein", "particles": 5000}, "particles"),
+    ],
+    ids=str,
+)
+def test_choices_that_do_not_go_together_are_refused_by_name(
+    pictures: Dataset, choices: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(UsageError, match=named):
+        vae_config(pictures, VAEChoices(**choices))
+
+
+def test_binary_vectors_must_be_probabilities(data: Dataset) -> None:
+    with pytest.raises(UsageError, match="--decoder bernoulli"):
+        vae_config(data, VAEChoices(decoder="bernoulli"))
+    grey = Dataset("grey", data.values.sigmoid())
+    assert vae_config(grey, VAEChoices(decoder="bernoulli")).decoder == "bernoulli"
+
+
+def test_convolutions_do_not_read_vectors(data: Dataset) -> None:
+    with pytest.raises(UsageError, match="images"):
+        vae_config(data, VAEChoices(network="conv"))
