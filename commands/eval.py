@@ -108,23 +108,39 @@ def run(
         ),
     ] = None,
     chains: Annotated[
-        int,
-        typer.Option("--chains", metavar="N", min=1, help="Of ais, for each example."),
-    ] = 16,
-    temperatures: Annotated[
-        int,
-        typer.Option("--temperatures", metavar="N", min=2, help="Of ais, from prior to posterior."),
-    ] = 1000,
-    importance_samples: Annotated[
-        int,
-        typer.Option("--importance-samples", metavar="K", min=1, help="Of iwae and elbo."),
-    ] = 500,
-    precision: Annotated[
-        Literal["fp32", "bf16"],
+        int | None,
         typer.Option(
-            "--precision", help="Of the gradients that move ais's chains; their weights are exact."
+            "--chains", metavar="N", min=1, show_default="16", help="Of ais, for each example."
         ),
-    ] = "fp32",
+    ] = None,
+    temperatures: Annotated[
+        int | None,
+        typer.Option(
+            "--temperatures",
+            metavar="N",
+            min=2,
+            show_default="1000",
+            help="Of ais, from prior to posterior.",
+        ),
+    ] = None,
+    importance_samples: Annotated[
+        int | None,
+        typer.Option(
+            "--importance-samples",
+            metavar="K",
+            min=1,
+            show_default="500",
+            help="Of iwae and elbo.",
+        ),
+    ] = None,
+    precision: Annotated[
+        Literal["fp32", "bf16"] | None,
+        typer.Option(
+            "--precision",
+            show_default="fp32",
+            help="Of the gradients that move ais's chains; their weights are exact.",
+        ),
+    ] = None,
     batch_size: Annotated[
         int | None,
         typer.Option(
@@ -203,7 +219,14 @@ def run(
         raise UsageError("standard input can be read only once")
     with local_input(file) as path:
         kind = sniff(path)
+        annealing = {
+            "--chains": chains,
+            "--temperatures": temperatures,
+            "--precision": precision,
+        }
+        weighting = {"--importance-samples": importance_samples}
         if kind == "samples":
+            _refuse("is for a VAE", annealing | weighting)
             if data is not None or method is not None or output is not None:
                 raise UsageError("samples take --against DATA, and neither DATA, --method nor -o")
             result = _samples(
@@ -225,15 +248,21 @@ def run(
             if isinstance(model, VAE):
                 if method is not None or not perturb:
                     raise UsageError(f"--method and --no-perturb: {label(file)} holds a VAE")
+                names = _metrics(metric, _VAE_METRICS, ["elbo", "iwae"])
+                if "ais" not in names:
+                    _refuse("is of the metric ais", annealing)
+                if not {"elbo", "iwae"} & set(names):
+                    _refuse("is of the metrics elbo and iwae", weighting)
                 how = Likelihoods(
-                    _metrics(metric, _VAE_METRICS, ["elbo", "iwae"]),
-                    AnnealedSampling(chains, temperatures),
-                    importance_samples,
+                    names,
+                    AnnealedSampling(chains or 16, temperatures or 1000),
+                    importance_samples or 500,
                     precision == "bf16",
                     seed,
                 )
                 result = _vae(source, options, how, target, feature_weights)
             else:
+                _refuse("is for a VAE", annealing | weighting)
                 if feature_weights is not None:
                     raise UsageError("--feature-weights is for samples, with --metric fid or kid")
                 names = _metrics(metric, _MODEL_METRICS, [])
@@ -245,6 +274,13 @@ def run(
     if output == "-":
         return
     print_result(result if json else _readable(result), json=json)
+
+
+def _refuse(why: str, options: dict[str, Any]) -> None:
+    """Refuse options that have no part in what is asked for."""
+    for option, value in options.items():
+        if value is not None:
+            raise UsageError(f"{option} {why}")
 
 
 def _readable(result: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.config import ModelConfig
-from arcsm_cli.models.masked import MaskedLinear
+from arcsm_cli.models.masked import allow_second_derivatives
 from arcsm_cli.models.mle import ARMLE
 
 
@@ -124,13 +124,3 @@ def energy_width(dimensions: int, weights: int) -> int:
     """
     b = dimensions + 3
     return max(1, round((math.sqrt(b * b + 4 * weights) - b) / 2))
-
-
-def allow_second_derivatives(model: nn.Module) -> None:
-    """Let masked layers compute their product in one piece.
-
-    The block by block product, which is faster, can be differentiated once.
-    """
-    for layer in model.modules():
-        if isinstance(layer, MaskedLinear):
-            layer.blocks = layer.blocks[:1]

@@ -23,7 +23,7 @@ from arcsm_cli.sampling.noise import SampleNoise
 
 METRICS = ("elbo", "iwae", "ais")
 _ROWS = 4096  # codes decoded at a time
-_FITTED_TO = 256  # draws of an implicit encoder that its proposal is fitted to
+_FITTED_TO = 256  # draws, or 8 a code, of an implicit encoder that its proposal is fitted to
 _WIDENED = 1.2  # variance of that proposal, in units of theirs: its tails must not be lighter
 # Streams apart from those of sampling and of one another.
 _BINARISATION, _CODES, _CHAINS = ((1 << 63) + (i << 40) for i in range(3))
@@ -175,14 +175,16 @@ def propose(vae: VAE, x: Tensor, noise: SampleNoise) -> Proposal:
     if isinstance(vae.encoder, GaussianEncoder):
         mean, log_sd = vae.encoder.moments(features)
         return Proposal(mean, log_sd.exp().diag_embed())
-    eps = noise.normal(_FITTED_TO, vae.config.latent_dim)
-    rows = features.repeat_interleave(_FITTED_TO, 0)
+    draws = max(_FITTED_TO, 8 * vae.config.latent_dim)
+    eps = noise.normal(draws, vae.config.latent_dim)
+    rows = features.repeat_interleave(draws, 0)
     z = vae.encoder(rows, eps.flatten(0, 1)).view(eps.shape)
     mean = z.mean(1)
     centred = z - mean[:, None]
-    covariance = _WIDENED * centred.mT @ centred / _FITTED_TO
+    covariance = _WIDENED * centred.mT @ centred / draws
     least = 1e-6 * torch.eye(z.shape[2], device=z.device, dtype=z.dtype)
-    return Proposal(mean, torch.linalg.cholesky(covariance + least))
+    # Without an error where codes overflow: the bounds are then not numbers, which is told.
+    return Proposal(mean, torch.linalg.cholesky_ex(covariance + least).L)
 
 
 def check_metrics(vae: VAE, data: Dataset, features: list[str]) -> None:

@@ -146,3 +146,13 @@ class _BlockedLinear(torch.autograd.Function):
                 rows[:, : block.reach] = g.T @ low[:, : block.reach]
             rows[:, block.full : block.reach] = _edge(grad_weight, reach, block)
         return (grad_x if need_x else None), grad_weight, grad.sum(0), None, None
+
+
+def allow_second_derivatives(model: nn.Module) -> None:
+    """Let masked layers compute their product in one piece.
+
+    The block by block product, which is faster, can be differentiated once.
+    """
+    for layer in model.modules():
+        if isinstance(layer, MaskedLinear):
+            layer.blocks = layer.blocks[:1]

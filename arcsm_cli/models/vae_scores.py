@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from arcsm_cli.models.masked import MaskedLinear
+from arcsm_cli.models.masked import MaskedLinear, allow_second_derivatives
 from arcsm_cli.models.score import ConditionalScoreNetwork
 from arcsm_cli.models.vae_config import VAEConfig
 from arcsm_cli.models.vae_networks import NARROWEST
@@ -36,6 +36,8 @@ class ConditionalScores(nn.Module):
         self.first = MaskedLinear(inputs, degrees)
         self.second = MaskedLinear(degrees, degrees)
         self.out = MaskedLinear(degrees, inputs.repeat_interleave(self.width), strict=True)
+        if config.method != "csm":
+            allow_second_derivatives(self)  # that sliced score matching takes
         self.score = ConditionalScoreNetwork(config.context_width, config.score_hidden)
         with torch.no_grad():  # starts as a Gaussian, as the encoder does
             self.score.out.weight *= 0.1

@@ -7,6 +7,8 @@ of a distribution (the median heuristic).
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -18,9 +20,11 @@ def stein_scores(z: Tensor, eta: float = 1e-3) -> Tensor:
     in z_j (Li & Turner 2018, equation 8): a ridge regression on Stein's identity
     E[k(z, y) s(y) + grad_y k(z, y)] = 0.
     """
+    z = z - z.mean(1, keepdim=True)  # far from the origin single precision would not do
     k, square_width = _kernel(z)
     ridge = eta * torch.eye(k.shape[-1], dtype=k.dtype, device=k.device)
-    factor = torch.linalg.cholesky(k + ridge)
+    # Without an error where codes overflow: the scores are then not numbers, which training sees.
+    factor = torch.linalg.cholesky_ex(k + ridge).L
     scores: Tensor = torch.cholesky_solve(-_summed_gradients(k, z, square_width), factor)
     return scores
 
@@ -33,8 +37,12 @@ def spectral_scores(z: Tensor, mass: float = 0.99) -> Tensor:
     samples of grad psi_j (Shi et al. 2018, equations 10 to 13), up to the number of eigenvalues
     that hold ``mass`` of their sum.
     """
+    z = z - z.mean(1, keepdim=True)
     k, square_width = _kernel(z)
-    values, vectors = torch.linalg.eigh(k)  # ascending
+    try:
+        values, vectors = torch.linalg.eigh(k)  # ascending
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        return torch.full_like(z, math.nan)  # of codes that overflow: training sees it
     values = values.clamp(min=0)
     # From the largest on: those needed to reach the mass.
     before = values.flip(-1).cumsum(-1).flip(-1) - values
@@ -47,11 +55,10 @@ def spectral_scores(z: Tensor, mass: float = 0.99) -> Tensor:
 
 
 def _kernel(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the kernel's matrix (B, n, n) and its squared width (B, 1, 1)."""
+    """Return the kernel's matrix (B, n, n) and its squared width (B, 1, 1) of centred samples."""
     n = z.shape[1]
-    centred = z - z.mean(1, keepdim=True)  # the expanded square then loses no accuracy
-    norm = centred.square().sum(-1, keepdim=True)
-    square = torch.baddbmm(norm + norm.mT, centred, centred.mT, alpha=-2).clamp_(min=0)
+    norm = z.square().sum(-1, keepdim=True)
+    square = torch.baddbmm(norm + norm.mT, z, z.mT, alpha=-2).clamp_(min=0)
     upper = torch.triu_indices(n, n, 1, device=z.device)
     median = square[:, upper[0], upper[1]].median(-1).values.clamp(min=1e-12)
     width = median[:, None, None]

@@ -192,10 +192,12 @@ def figure_of_vae(
     options = replace(options, limit=count or (CODES if latent else RECONSTRUCTIONS))
     examples = load_data(data, options, default_split="test", like=vae.config.shape)
     check_shape(vae, examples)
-    if not latent:
-        return partial(write_rows, versions(vae, examples), columns=columns)
+    with _naming(path):
+        if not latent:
+            return partial(write_rows, versions(vae, examples), columns=columns)
+        codes = codes_of(vae, examples)
     labels = None if examples.labels is None else examples.labels.numpy()
-    draw = partial(draw_codes, codes=codes_of(vae, examples), labels=labels)
+    draw = partial(draw_codes, codes=codes, labels=labels)
     height = _LOW if vae.config.latent_dim == 1 else _SQUARE
     return partial(write_figure, draw, height=height if vae.config.latent_dim <= 2 else _TALL)
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
+from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.plotting.figure import BLUE, add_grid, title
 from arcsm_cli.plotting.points import MATRIX
 from arcsm_cli.plotting.window import window
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _MOST_CLASSES = 10  # that colours can tell apart
 _PRIOR_SHARES = (0.5, 0.95)  # of the prior, inside the circles that are drawn
 _BATCH = 256
+_LARGEST = 1e30  # of a code: matplotlib's arithmetic holds
 
 
 @torch.no_grad()
@@ -33,6 +35,9 @@ def codes_of(vae: VAE, data: Dataset) -> NDArray[np.float64]:
 
     Grey values go into an encoder of binary data as they are: its code is then of no random draw
     but of the image that is seen.
+
+    Raises:
+        DamagedInputError: the weights are so large that codes overflow.
     """
     device = vae.data_scale.device
     parts = []
@@ -41,7 +46,10 @@ def codes_of(vae: VAE, data: Dataset) -> NDArray[np.float64]:
         noise = SampleNoise(0, range(start, start + len(x)), device)
         parts.append(vae.encode(vae.flatten(x.to(device)), noise.normal(vae.config.latent_dim)))
         start += len(x)
-    return torch.cat(parts).double().cpu().numpy()
+    codes = torch.cat(parts).double().cpu()
+    if not codes.isfinite().all() or codes.abs().max() > _LARGEST:
+        raise DamagedInputError("the model's codes are not usable numbers on these data")
+    return codes.numpy()
 
 
 @torch.no_grad()
@@ -55,6 +63,8 @@ def versions(vae: VAE, data: Dataset) -> dict[str, NDArray[np.float32]]:
         "decoded": vae.unflatten(vae.mean(z)),
         "samples": sample_vae(vae, noise, denoise=True),
     }
+    if not all(bool(images.isfinite().all()) for images in shown.values()):
+        raise DamagedInputError("the model's images are not numbers on these data")
     return {name: images.clamp(0, 1).cpu().numpy() for name, images in shown.items()}
 
 

@@ -32,7 +32,8 @@ OWN: dict[str, tuple[Any, ...]] = {
     "stein": ("--particles", 8),
     "spectral": ("--particles", 8),
 }
-QUICK = ("--chains", 2, "--temperatures", 5, "--importance-samples", 5)
+FEW = ("--importance-samples", 5)
+QUICK = ("--chains", 2, "--temperatures", 5, *FEW)
 
 
 def options(method: str = "csm") -> tuple[Any, ...]:
@@ -94,7 +95,8 @@ def evaluate(call: Call) -> Callable[..., dict[str, Any]]:
     """What ``arcsm eval --json`` says."""
 
     def evaluate(*arguments: object) -> dict[str, Any]:
-        done = call("eval", *arguments, *QUICK, "--json")
+        quick = QUICK if any("ais" in str(argument) for argument in arguments) else FEW
+        done = call("eval", *arguments, *quick, "--json")
         assert (done.code, done.err) == (0, "")
         return done.json
 
@@ -429,6 +431,29 @@ def test_options_of_samplers_are_refused(more: str, vaes: Any, call: Call, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("file", "more"),
+    [
+        ("vae", "--chains 3"),
+        ("vae", "--temperatures 9"),
+        ("vae", "--precision bf16"),
+        ("vae", "--metric ais --importance-samples 9"),
+        ("samples", "--importance-samples 9"),
+    ],
+)
+def test_options_of_other_figures_are_refused(
+    file: str, more: str, vaes: Any, call: Call, tmp_path: Path
+) -> None:
+    path: Any = vaes("csm")
+    data = ["digits"]
+    if file == "samples":
+        call("sample", path, "-n", 2, "-o", "s.h5")
+        path, data = "s.h5", []
+    done = call("eval", path, *data, *more.split())
+    assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
+    assert more.split()[-2] in done.err
+
+
 def test_vectors_have_no_picture(vector_vae: Path, call: Call) -> None:
     done = call("sample", vector_vae, "-o", "s.h5", "--png", "grid.png")
     assert (done.code, done.err.count("\n"), "--png" in done.err) == (2, 1, True)
@@ -456,7 +481,7 @@ def test_examples_are_written_as_evaluated_with_their_figures(
 
 
 def test_evaluated_examples_go_through_a_pipe(vaes: Any, call: Call, tmp_path: Path) -> None:
-    done = call("eval", vaes("csm"), "digits", "--limit", 3, *QUICK, "-o", "-")
+    done = call("eval", vaes("csm"), "digits", "--limit", 3, *FEW, "-o", "-")
     assert (done.code, done.err) == (0, "")
     (tmp_path / "piped.h5").write_bytes(done.out)
     assert len(read(tmp_path / "piped.h5")["samples"]) == 3
@@ -485,7 +510,7 @@ def test_low_precision_gives_nearly_the_same_figure(vaes: Any, call: Call) -> No
 
 
 def test_the_table_is_for_people(vaes: Any, call: Call) -> None:
-    done = call("eval", vaes("csm"), "digits", "--limit", 2, *QUICK)
+    done = call("eval", vaes("csm"), "digits", "--limit", 2, *FEW)
     assert (done.code, done.err) == (0, "")
     text = done.out.decode()
     assert all(word in text for word in ("elbo", "iwae", "binarised"))
@@ -541,7 +566,7 @@ def test_distances_of_vectors_are_refused(vector_vae: Path, call: Call) -> None:
 
 
 def test_data_of_another_shape_are_refused(vaes: Any, call: Call) -> None:
-    done = call("eval", vaes("csm"), "gaussian:3", *QUICK)
+    done = call("eval", vaes("csm"), "gaussian:3", *FEW)
     assert (done.code, done.out, done.err.count("\n")) == (65, b"", 1)
     assert "gaussian:3" in done.err
 
