@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _MOST_CLASSES = 10  # that colours can tell apart
 _PRIOR_SHARES = (0.5, 0.95)  # of the prior, inside the circles that are drawn
+_REACH = 2.6  # of the axes at least: the larger circle's radius is 2.45
 _BATCH = 256
 _LARGEST = 1e30  # of a code: matplotlib's arithmetic holds
 
@@ -84,6 +85,8 @@ def draw_codes(
     tab: Any = colormaps["tab10"]
     colours = tab.colors if len(classes) > 1 else (BLUE,)
     windows = [window(column) for column in codes.T[:count]]
+    if count > 1:  # codes are seen over the prior, never as a detail of it
+        windows = [(min(low, -_REACH), max(high, _REACH)) for low, high in windows]
     side = max(1, count - 1)
     grid = figure.subplots(side, side, squeeze=False)
     size = float(np.clip(12000 / len(codes), 2.0, 14.0)) / side
