@@ -8,6 +8,7 @@ thread, so that other work on the machine matters little; elsewhere they are of 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -58,14 +59,16 @@ def work(channel: Connection, wanted: dict[str, Any]) -> None:
     # What asked for this process ends it; signals to the whole group are not for it.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
-    try:
-        _iterate(channel, wanted)
-    except (MemoryError, RuntimeError) as error:  # PyTorch's are runtime errors
-        if not isinstance(error, MemoryError) and "memory" not in str(error):
-            raise
-        channel.send("memory")
-    else:
-        channel.send(None)
+    # Who asked may be gone, and with it all interest in the answer.
+    with contextlib.suppress(BrokenPipeError):
+        try:
+            _iterate(channel, wanted)
+        except (MemoryError, RuntimeError) as error:  # PyTorch's are runtime errors
+            if not isinstance(error, MemoryError) and "memory" not in str(error):
+                raise
+            channel.send("memory")
+        else:
+            channel.send(None)
 
 
 def _iterate(channel: Connection, wanted: dict[str, Any]) -> None:

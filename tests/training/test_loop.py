@@ -88,7 +88,7 @@ def test_random_streams_of_one_seed_do_not_meet() -> None:
         for purpose in Purpose
         for index in range(50)
     }
-    assert len(seeds) == 3 * 4 * 50
+    assert len(seeds) == 3 * len(Purpose) * 50
 
 
 # Reproducibility
