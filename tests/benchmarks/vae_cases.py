@@ -20,6 +20,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn import functional
 
 from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.models.masked import MaskedLinear
 from arcsm_cli.models.vae import VAE, log_prior
 from arcsm_cli.models.vae_config import METHODS, VAEConfig
 from arcsm_cli.models.vae_networks import GaussianEncoder, ImplicitEncoder
@@ -142,8 +143,8 @@ def _score_loss(vae: VAE, x: Tensor, z: Tensor) -> Tensor:
 def _contexts(scores: ConditionalScores, z: Tensor, features: Tensor) -> Tensor:
     """Return contexts by dense products with masked weights."""
 
-    def dense(layer: torch.nn.Module, h: Tensor) -> Tensor:
-        return functional.linear(h, layer.weight * layer.mask(), layer.bias)  # type: ignore
+    def dense(layer: MaskedLinear, h: Tensor) -> Tensor:
+        return functional.linear(h, layer.weight * layer.mask(), layer.bias)
 
     h = (dense(scores.first, z) + scores.given(features.tanh())).tanh()
     return dense(scores.out, dense(scores.second, h).tanh()).view(*z.shape, scores.width)
