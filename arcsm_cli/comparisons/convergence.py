@@ -22,7 +22,7 @@ from arcsm_cli.comparisons.fields import (
 )
 from arcsm_cli.comparisons.fit import fit
 from arcsm_cli.comparisons.objectives import objectives
-from arcsm_cli.comparisons.tables import Columns, Record, Track, distinct, where
+from arcsm_cli.comparisons.tables import Columns, Record, Track, deviation, distinct, where
 from arcsm_cli.data.twod import GAUSSIAN_CORRELATION, gaussian_covariance, load_gaussian
 
 
@@ -136,7 +136,7 @@ def shown(tables: dict[str, Columns]) -> dict[str, list[Record]]:
             errors = final(table, method, dimensions)
             best = float(where(table, method=method, dims=dimensions)["error"].min())
             row: Record = {"method": method, "dims": dimensions, "error": float(np.mean(errors))}
-            rows.append(row | {"sd": float(np.std(errors)), "best": best})
+            rows.append(row | {"sd": deviation(errors), "best": best})
     return {"errors": rows}
 
 

@@ -19,7 +19,7 @@ from arcsm_cli.comparisons.fields import LikelihoodField
 from arcsm_cli.comparisons.fit import fit
 from arcsm_cli.comparisons.held_out import train_and_test
 from arcsm_cli.comparisons.objectives import objectives
-from arcsm_cli.comparisons.tables import Columns, Record, Track, distinct
+from arcsm_cli.comparisons.tables import Columns, Record, Track, deviation, distinct
 from arcsm_cli.data.dataset import DataOptions
 from arcsm_cli.training.build import Choices, model_config
 
@@ -111,9 +111,7 @@ def shown(tables: dict[str, Columns]) -> dict[str, list[Record]]:
     rows: list[Record] = []
     for method, nll in ends.items():
         mean = float(np.mean(nll))
-        rows.append(
-            {"method": method, "nll": mean, "sd": float(np.std(nll)), "above mle": mean - best}
-        )
+        rows.append({"method": method, "nll": mean, "sd": deviation(nll), "above mle": mean - best})
     return {"likelihoods": rows}
 
 

@@ -10,12 +10,11 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from arcsm_cli.comparisons.held_out import train_and_test
-from arcsm_cli.comparisons.tables import Columns, Record, Track, distinct, where
+from arcsm_cli.comparisons.tables import Columns, Record, Track, deviation, distinct, where
 from arcsm_cli.data.dataset import DataOptions, Dataset
 from arcsm_cli.evaluation.likelihood import log_likelihood
 from arcsm_cli.models.config import ModelConfig
@@ -56,13 +55,18 @@ QUICK = Settings(seeds=(0,), steps=60)
 
 
 def run(settings: Settings, track: Track[Any]) -> dict[str, list[Record]]:
-    """Return the table ``figures``: held-out nll of each order and seed, nats an example."""
+    """Return the table ``figures``: held-out nll of each order and seed, nats an example.
+
+    ``beyond`` is how much it is above that of the first order with the same seed; ``se`` and ``se
+    beyond`` are standard errors over held-out examples, of the latter with examples paired.
+    """
     data, test = train_and_test(settings.data, settings.options)
     test = test.limit(_HELD_OUT)
     config = model_config(data, Choices(hidden=(256, 256)))
     known = data.take(torch.arange(min(len(data), _EXAMPLES))).flatten(1)
     informed = informative_order(known)
     records: list[Record] = []
+    first: dict[int, Tensor] = {}
     for seed, order in track([(s, o) for s in settings.seeds for o in settings.orders]):
         permutation = informed
         if order != "mutual information":
@@ -86,17 +90,23 @@ def run(settings: Settings, track: Track[Any]) -> dict[str, list[Record]]:
         noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
         x = x + model.sigma_min * noise[:, permutation].to(x)
         nll = -log_likelihood(model, x).sum(1).double().cpu()
-        error = float(nll.std()) / math.sqrt(len(nll))
+        beyond = nll - first.setdefault(seed, nll)
         records.append(
             {
                 "order": order,
                 "seed": seed,
                 "dims": x.shape[1],
                 "nll": float(nll.mean()),
-                "se": error,
+                "se": _standard_error(nll),
+                "beyond": float(beyond.mean()),
+                "se beyond": _standard_error(beyond),
             }
         )
     return {"figures": records}
+
+
+def _standard_error(x: Tensor) -> float:
+    return float(x.std()) / math.sqrt(len(x))
 
 
 def informative_order(x: Tensor) -> Tensor:
@@ -159,15 +169,34 @@ def _columns(data: Dataset, order: Tensor) -> Dataset:
 
 
 def shown(tables: dict[str, Columns]) -> dict[str, list[Record]]:
-    """Return what the command prints: mean and spread over seeds, nats an example."""
+    """Return what the command prints: means over seeds and their standard errors, nats an example.
+
+    ``sd`` is the spread over seeds, ``se`` the error of a mean over held-out examples; ``beyond``
+    the paired distance from the first order, ``error`` its standard error, from seeds and examples.
+    """
     table = tables["figures"]
     rows: list[Record] = []
     for order in distinct(table["order"]):
-        nll = where(table, order=order)["nll"]
-        rows.append({"order": order, "nll": float(np.mean(nll)), "sd": float(np.std(nll))})
+        found = where(table, order=order)
+        nll, beyond = found["nll"], found["beyond"]
+        of_seeds = deviation(beyond) / math.sqrt(len(beyond))
+        rows.append(
+            {
+                "order": order,
+                "nll": float(nll.mean()),
+                "sd": deviation(nll),
+                "se": float(found["se"].mean()),
+                "beyond": float(beyond.mean()),
+                "error": math.hypot(of_seeds, float(found["se beyond"].mean())),
+            }
+        )
     return {"orders": rows}
 
 
 def summary(tables: dict[str, Columns]) -> dict[str, float]:
-    """Return each order's mean held-out nll, by ``nll/ORDER``."""
-    return {f"nll/{row['order']}": float(row["nll"]) for row in shown(tables)["orders"]}
+    """Return each order's mean held-out nll, and by how much it is above the first order's.
+
+    By ``nll/ORDER`` and ``beyond/ORDER``.
+    """
+    rows = shown(tables)["orders"]
+    return {f"{k}/{row['order']}": float(row[k]) for k in ("nll", "beyond") for row in rows}

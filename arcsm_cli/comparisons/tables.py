@@ -54,6 +54,16 @@ def where(table: Columns, **values: str | float) -> dict[str, NDArray[Any]]:
     return {name: column[chosen] for name, column in table.items()}
 
 
+def deviation(values: Sequence[float] | NDArray[Any]) -> float:
+    """Return the standard deviation of repeats: unbiased in its square, 0 for a single one.
+
+    Example:
+        >>> deviation([1.0, 3.0, 5.0]), deviation([1.0])
+        (2.0, 0.0)
+    """
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
 def distinct(column: NDArray[Any]) -> list[Any]:
     """Return the values of a column, each once, in the order of their first appearance.
 

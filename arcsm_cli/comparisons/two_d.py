@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from arcsm_cli.comparisons.tables import Columns, Record, Track, distinct, where
+from arcsm_cli.comparisons.tables import Columns, Record, Track, deviation, distinct, where
 from arcsm_cli.data.densities import has_density, log_density
 from arcsm_cli.data.names import TWO_DIMENSIONAL
 from arcsm_cli.data.twod import load_points
@@ -34,6 +34,7 @@ SIGMA = 0.05
 
 _WINDOW, _CELLS = 2.6, 64  # of the drawn densities: half its side, and cells along a side
 _DRAWN = 2000  # samples kept
+_FIGURES = ("nll", "energy", "sliced wasserstein")
 
 
 @dataclass(frozen=True)
@@ -158,15 +159,18 @@ def _grid(place: Record, model: AutoregressiveModel) -> list[Record]:
 
 
 def shown(tables: dict[str, Columns]) -> dict[str, list[Record]]:
-    """Return what the command prints: means over seeds by set and method."""
+    """Return what the command prints: means and deviations over seeds by set and method."""
     table = tables["figures"]
     rows: list[Record] = []
     for name in distinct(table["set"]):
         for method in distinct(table["method"]):
             found = where(table, set=name, method=method)
             row: Record = {"set": name, "method": method}
-            for key in ("weights", "nll", "energy", "sliced wasserstein", "entropy"):
+            for key in ("weights", "entropy"):
                 row[key] = float(found[key].mean())
+            for key in _FIGURES:
+                row[key] = float(found[key].mean())
+                row[f"{key} sd"] = deviation(found[key])
             rows.append(row)
     return {"figures": rows}
 
@@ -178,15 +182,14 @@ def summary(tables: dict[str, Columns]) -> dict[str, float]:
     ``better/METHOD`` counts the sets where likelihood and both distances are better.
     """
     rows = shown(tables)["figures"]
-    keys = ("nll", "energy", "sliced wasserstein")
-    figures = {f"{k}/{r['set']}/{r['method']}": float(r[k]) for r in rows for k in keys}
+    figures = {f"{k}/{r['set']}/{r['method']}": float(r[k]) for r in rows for k in _FIGURES}
     sets, methods = (distinct(np.array([r[k] for r in rows])) for k in ("set", "method"))
     for method in methods if "mle" in methods else ():
         if method == "mle":
             continue
         wins = {
             k: {s for s in sets if figures[f"{k}/{s}/{method}"] < figures[f"{k}/{s}/mle"]}
-            for k in keys
+            for k in _FIGURES
         }
         figures |= {f"better/{method}/{k}": float(len(found)) for k, found in wins.items()}
         figures[f"better/{method}"] = float(len(set.intersection(*wins.values())))

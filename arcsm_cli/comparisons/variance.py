@@ -3,7 +3,8 @@
 All objectives are of one AR-CSM on ``gaussian:D``, after a hundred steps of csm: for its field csm,
 sm and both kinds of ssm have the same expectation, so that their variances compare as they are.
 (dsm's differs by a constant, and by its noise.) Variances are over what an objective draws itself,
-given the batch, and over batches as well.
+given the batch, and over batches as well. Those of gradients are in units of the exact gradient,
+csm's on the first 10,000 training points: a mean of draws would itself be mostly noise.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from arcsm_cli.comparisons.tables import Columns, Record, Track, distinct, where
 from arcsm_cli.data.twod import load_gaussian
 
 _OVER = ("draws", "batches")
+_MANY, _AT_ONCE = 10_000, 500  # points of the exact gradient, and of a part of it
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def run(settings: Settings, track: Track[Any]) -> dict[str, list[Record]]:
 
     ``over`` says what changed from draw to draw: the objective's own ``draws`` alone, or
     ``batches`` too. ``loss`` is a batch's mean, per dimension; ``gradient`` the squared norm of its
-    gradient's deviation from the mean over the draws, relative to that mean's squared norm.
+    gradient's deviation from the mean over the draws, relative to the exact gradient's.
     """
     methods = objectives(("csm", "ssm-vr", "ssm", "dsm"), settings.sigmas, settings.projections)
     records: list[Record] = []
@@ -64,6 +66,7 @@ def run(settings: Settings, track: Track[Any]) -> dict[str, list[Record]]:
         field = ConditionalField(conditional_config(dimensions)).to(settings.device)
         data = load_gaussian(dimensions, "train").values
         _learn(field, data, settings.batch_size, seed)
+        unit = _exact(field, data.to(settings.device))
         for objective in methods:
             for over in _OVER:
                 losses, noise = _draws(settings, objective, field, data, seed, over)
@@ -75,7 +78,7 @@ def run(settings: Settings, track: Track[Any]) -> dict[str, list[Record]]:
                         "over": over,
                         "draw": i,
                         "loss": loss / dimensions,
-                        "gradient": part,
+                        "gradient": part / unit,
                     }
                     for i, (loss, part) in enumerate(zip(losses, noise, strict=True))
                 ]
@@ -92,6 +95,20 @@ def _learn(field: ConditionalField, data: Tensor, batch_size: int, seed: int) ->
         pass
 
 
+def _exact(field: ConditionalField, data: Tensor) -> float:
+    """Return the squared norm of the gradient of csm, which draws nothing, on many points."""
+    parts = torch.split(data[:_MANY], _AT_ONCE)
+    own = torch.Generator(data.device)
+    losses = (Objective("csm")(field, part, own).sum() for part in parts)
+    total = sum(_gradient(field, loss).double() for loss in losses)
+    return float((torch.as_tensor(total) / _MANY).square().sum())
+
+
+def _gradient(field: ConditionalField, loss: Tensor) -> Tensor:
+    found = torch.autograd.grad(loss, list(field.parameters()), allow_unused=True)
+    return torch.cat([g.flatten() for g in found if g is not None]).cpu()
+
+
 def _draws(
     settings: Settings,
     objective: Objective,
@@ -100,7 +117,7 @@ def _draws(
     seed: int,
     over: str,
 ) -> tuple[list[float], list[float]]:
-    """Return the losses of all draws, and how far each gradient is from their mean."""
+    """Return the losses of all draws, and each gradient's squared distance from their mean."""
     own = torch.Generator(settings.device).manual_seed(seed)
     rows = torch.Generator().manual_seed(seed)
     losses, gradients = [], []
@@ -109,16 +126,14 @@ def _draws(
         if over == "batches":
             x = data[torch.randperm(len(data), generator=rows)[: settings.batch_size]]
         loss = objective(field, x.to(settings.device), own).mean()
-        found = torch.autograd.grad(loss, list(field.parameters()), allow_unused=True)
         losses.append(float(loss.detach()))
-        gradients.append(torch.cat([g.flatten() for g in found if g is not None]).cpu())
+        gradients.append(_gradient(field, loss))
     # In float64 sums of equal float32 numbers are exact: what does not vary comes out as 0.
     mean = torch.zeros_like(gradients[0], dtype=torch.float64)
     for gradient in gradients:
         mean += gradient
     mean /= len(gradients)
-    size = mean.square().sum()
-    return losses, [float((g - mean).square().sum() / size) for g in gradients]
+    return losses, [float((g - mean).square().sum()) for g in gradients]
 
 
 def variances(table: Columns, method: str, over: str, figure: str) -> dict[int, list[float]]:

@@ -58,23 +58,27 @@ def _draw_cost(figure: Figure, tables: Tables) -> None:
             "marker": None if alone else _MARKS[i % len(_MARKS)],
             "linewidth": 1.0 if alone else 1.6,
         }
+        slope = cost.exponent(cost.medians(table, method))
+        label = f"{method}: $D^{{{slope:.2f}}}$" if np.isfinite(slope) else method
         for axes, key in ((left, "seconds"), (right, "memory")):
             rows = where(table, method=method, stopped="")
-            _draw_spread(axes, rows, "dims", key, method, style, quartiles=True)
+            _draw_spread(axes, rows, "dims", key, label, style, quartiles=True)
             stopped = [r for r in cost.stops(table) if r["method"] == method]
             found = cost.medians(table, method, key)
             for row in stopped if found else []:
                 axes.annotate(
                     f"{method}: {row['limit']} limit\nat D = {float(row['dims']):g}",
                     (max(found), found[max(found)]),
-                    xytext=(-4, 6),
+                    xytext=(-7, 0),
                     textcoords="offset points",
                     ha="right",
+                    va="center",
                     fontsize="x-small",
                 )
     for axes in (left, right):
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.margins(y=0.08)
         axes.set_xlabel("D")
         dims = sorted(set(table["dims"].tolist()))
         axes.set_xticks(dims, [f"{d:g}" for d in dims], rotation=45)
