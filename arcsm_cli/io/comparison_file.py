@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arcsm_cli.errors import DamagedInputError
-from arcsm_cli.io import bounded_json, hdf5_guard
+from arcsm_cli.io import bounded_json
+from arcsm_cli.io.comparison_reader import MAX_COLUMNS, MAX_TABLES, ComparisonReader
 from arcsm_cli.io.hdf5_heap import check_heaps
+from arcsm_cli.io.isolated import Isolated
 from arcsm_cli.io.provenance import parse_chain
 from arcsm_cli.io.sink import Sink, signals_held
 from arcsm_cli.io.streams import HDF5_SIGNATURE, label, local_input, show
 
 FORMAT = "arcsm-comparison"
 FORMAT_VERSION = 1
-_MAX_TABLES, _MAX_COLUMNS, _MAX_ROWS, _MAX_TEXTS = 16, 64, 4 << 20, 4096
+_MAX_ROWS, _MAX_TEXTS = 4 << 20, 4096
 _MAX_CHARACTERS = 200
 _MAX_JSON = 4 << 20
 _CHUNK_ROWS = 4096
@@ -114,7 +116,7 @@ def is_comparison(path: Path) -> bool:
         DamagedInputError: it is HDF5 that cannot be opened.
     """
     with _opened(path, label(path)) as file:
-        return hdf5_guard.text_attribute(file, "format", label(path)) == FORMAT
+        return bool(file.call("format") == FORMAT)
 
 
 def load_comparison(source: str | os.PathLike[str]) -> Comparison:
@@ -129,37 +131,34 @@ def load_comparison(source: str | os.PathLike[str]) -> Comparison:
     """
     name = label(source)
     with local_input(source) as path, _opened(path, name) as file:
-        found = hdf5_guard.text_attribute(file, "format", name)
+        found = file.call("format")
         if found != FORMAT:
             raise DamagedInputError(f"{name}: has the format {show(found)}, not {FORMAT!r}")
-        version = hdf5_guard.integer_attribute(file, "format_version", name)
+        version, provenance, text = file.call("texts")
         if version is None or not 1 <= version <= FORMAT_VERSION:
             raise DamagedInputError(
                 f"{name}: has format_version {version}, this arcsm reads up to {FORMAT_VERSION}"
             )
-        chain = parse_chain(hdf5_guard.text_attribute(file, "provenance", name) or "", name)
-        header = _header(hdf5_guard.text_attribute(file, "comparison", name) or "", name)
-        size = path.stat().st_size
-        hdf5_guard.members(file, set(header["tables"]), _MAX_TABLES, name)
+        chain = parse_chain(provenance or "", name)
+        header = _header(text or "", name)
+        file.call(
+            "check", {table: list(found["columns"]) for table, found in header["tables"].items()}
+        )
         tables = {
-            table: _table(file, table, layout, size, name)
-            for table, layout in header["tables"].items()
+            table: _table(file, table, layout, name) for table, layout in header["tables"].items()
         }
     return Comparison(header["experiment"], header["settings"], tables, chain)
 
 
 @contextmanager
-def _opened(path: Path, name: str) -> Iterator[Any]:
-    """Open an HDF5 file; what the library finds wrong with it becomes one kind of error."""
-    try:
-        with open(path, "rb") as raw:
-            if raw.read(8) != HDF5_SIGNATURE:
-                raise DamagedInputError(f"{name}: is no comparison file (HDF5)")
-            check_heaps(raw, name)
-        with h5py.File(path, "r", locking=False) as file:
-            yield file
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError) as error:
-        raise DamagedInputError(f"{name}: is damaged HDF5: {show(str(error), 100)}") from error
+def _opened(path: Path, name: str) -> Iterator[Isolated]:
+    """Open an HDF5 file in a process of its own."""
+    with open(path, "rb") as raw:
+        if raw.read(8) != HDF5_SIGNATURE:
+            raise DamagedInputError(f"{name}: is no comparison file (HDF5)")
+        check_heaps(raw, name)
+    with closing(Isolated(lambda: ComparisonReader(path, name), name)) as file:
+        yield file
 
 
 def _header(text: str, name: str) -> dict[str, Any]:
@@ -173,7 +172,7 @@ def _header(text: str, name: str) -> dict[str, Any]:
         and _is_text(header["experiment"])
         and isinstance(header["settings"], dict)
         and isinstance(header["tables"], dict)
-        and len(header["tables"]) <= _MAX_TABLES
+        and len(header["tables"]) <= MAX_TABLES
         and all(_is_layout(table) for table in header["tables"].values())
     )
     if not fits:
@@ -188,7 +187,7 @@ def _is_layout(table: Any) -> bool:
         and type(table["rows"]) is int
         and 1 <= table["rows"] <= _MAX_ROWS
         and isinstance(table["columns"], dict)
-        and 1 <= len(table["columns"]) <= _MAX_COLUMNS
+        and 1 <= len(table["columns"]) <= MAX_COLUMNS
         and all(
             texts is None
             or (isinstance(texts, list) and len(texts) <= _MAX_TEXTS and all(map(_is_text, texts)))
@@ -202,21 +201,14 @@ def _is_text(value: Any) -> bool:
 
 
 def _table(
-    file: Any, table: str, layout: Mapping[str, Any], size: int, name: str
+    file: Isolated, table: str, layout: Mapping[str, Any], name: str
 ) -> dict[str, NDArray[Any]]:
-    if table not in file or not hdf5_guard.is_group(file, table):
-        raise DamagedInputError(f"{name}: lacks the table {show(table)}")
-    group = file[table]
-    present = hdf5_guard.members(group, set(layout["columns"]), _MAX_COLUMNS, name)
+    rows = layout["rows"]
     columns: dict[str, NDArray[Any]] = {}
     for column, texts in layout["columns"].items():
+        found = file.call("column", table, column, rows, size=8 * rows)
+        numbers = np.asarray(found, np.float64)
         title = f"{table}/{column}"
-        if column not in present:
-            raise DamagedInputError(f"{name}: lacks the column {show(title)}")
-        found = hdf5_guard.dataset(group, column, title, size, name)
-        if found.shape != (layout["rows"],):
-            raise DamagedInputError(f"{name}: column {show(title)} has the shape {found.shape}")
-        numbers = np.asarray(found.dataset[:], np.float64)
         columns[column] = numbers if texts is None else _decoded(numbers, texts, title, name)
     return columns
 

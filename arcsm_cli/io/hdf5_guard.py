@@ -5,6 +5,8 @@ file needs none of that: datasets of plain numbers, linked directly, wholly pres
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +34,15 @@ _INTEGERS = (
     *(h5t.STD_U8LE, h5t.STD_U16LE, h5t.STD_U32LE),
     *(h5t.STD_I16BE, h5t.STD_I32BE, h5t.STD_I64BE, h5t.STD_U16BE, h5t.STD_U32BE),
 )
+
+
+@contextmanager
+def complaints(name: str) -> Iterator[None]:
+    """Turn what h5py raises into one kind of error: whatever fits the C library's complaint."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise DamagedInputError(f"{name}: is damaged HDF5: {show(str(error), 100)}") from error
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arcsm_cli.errors import ArcsmError, DamagedInputError
-from arcsm_cli.io import bounded_json, hdf5_guard, sample_layout
+from arcsm_cli.io import bounded_json, hdf5_guard
 from arcsm_cli.io.hdf5_heap import check_heaps
+from arcsm_cli.io.isolated import Isolated
+from arcsm_cli.io.provenance import parse_chain
 from arcsm_cli.io.sample_layout import EXAMPLES, FORMAT, FORMAT_VERSION, STATISTICS
+from arcsm_cli.io.sample_reader import SampleReader
 from arcsm_cli.io.sink import Sink, signals_held
 from arcsm_cli.io.streams import HDF5_SIGNATURE, describe, label, local_input, show
 
@@ -178,7 +180,8 @@ class SampleFile:
     """Reads a sample file in blocks; a context manager.
 
     Everything but the numbers is checked on opening, and the numbers of each block as they are
-    read. Memory is bounded by the blocks asked for.
+    read. Memory is bounded by the blocks asked for. HDF5 itself runs in a process of its own (see
+    `arcsm_cli.io.isolated`), so that no file can crash or stop this one.
 
     Args:
         source: a path, or ``-`` for standard input.
@@ -206,18 +209,17 @@ class SampleFile:
                         f"{self._name}: is {describe(head)}, where a sample file (HDF5) is expected"
                     )
                 check_heaps(file, self._name)
-            with self._errors():
-                # Outputs appear whole, so there is nothing to lock against, and some cluster file
-                # systems cannot lock.
-                self._file = stack.enter_context(h5py.File(path, "r", locking=False))
-                self.provenance = sample_layout.read_header(self._file, self._name)
-                self._found = sample_layout.find(self._file, path.stat().st_size, self._name)
-            self.names = list(self._found)
-            self.shape = self._found["samples"].shape[1:]
+            self._reader = Isolated(lambda: SampleReader(path, self._name), self._name)
+            stack.callback(self._reader.close)
+            shapes, chain = self._reader.call("contents")
+            self._shapes: dict[str, tuple[int, ...]] = {k: tuple(v) for k, v in shapes.items()}
+            self.provenance = parse_chain(chain, self._name)
+            self.names = list(self._shapes)
+            self.shape = self._shapes["samples"][1:]
             self._stack = stack.pop_all()
 
     def __len__(self) -> int:
-        return self._found["samples"].shape[0]
+        return self._shapes["samples"][0]
 
     def read(self, start: int, stop: int, name: str = "samples") -> NDArray[Any]:
         """Examples ``start`` to ``stop`` (not included, cut at the end) of one dataset.
@@ -229,10 +231,11 @@ class SampleFile:
             DamagedInputError: the block cannot be read, or holds NaN or infinity.
             KeyError: there is no such dataset; see `names`.
         """
-        found = self._found[name]
-        start, stop, _ = slice(start, stop).indices(found.shape[0])
-        with self._errors():
-            block = found.dataset[start : max(start, stop)]
+        count, *row = self._shapes[name]
+        start, stop, _ = slice(start, stop).indices(count)
+        stop = max(start, stop)
+        size = (stop - start) * math.prod(row) * 8  # at most so many bytes
+        block = self._reader.call("read", name, start, stop, size=size)
         array = np.asarray(block, dtype=np.int64 if name == "labels" else np.float32)
         if not _sound(name, array):
             raise DamagedInputError(
@@ -249,15 +252,6 @@ class SampleFile:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        # h5py raises whatever fits the C library's complaint; all of it means a damaged file here.
-        try:
-            yield
-        except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError) as error:
-            reason = show(str(error), 100)
-            raise DamagedInputError(f"{self._name}: is damaged HDF5: {reason}") from error
 
 
 def _array(key: str, values: Any) -> NDArray[Any]:
