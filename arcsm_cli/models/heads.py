@@ -33,6 +33,10 @@ class Head(ABC):
     draws: int
     discrete: bool = False
 
+    def start(self) -> Tensor | None:
+        """Return parameters (P,) to begin with where nothing is known, or None for zeros."""
+        return None
+
     @abstractmethod
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         """Return log p of each value given the site's earlier ones, (..., S), in nats.
@@ -79,6 +83,17 @@ class LogisticMixture(Head):
 
     def __init__(self, components: int) -> None:
         self.components = components
+
+    def start(self) -> Tensor:
+        """Return components at the quantiles of a standard normal: together about as wide.
+
+        Components that start as one learn alike and stay together, above all those of the first
+        variable, whose parameters are biases.
+        """
+        k = self.components
+        places = torch.special.ndtri((torch.arange(k) + 0.5) / k)
+        log_scale = math.log(math.sqrt(3 / k) / math.pi)  # a component's variance is 1 / K
+        return torch.cat([torch.zeros(k), places, torch.full((k,), log_scale)])
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         """See `Head.log_prob`."""

@@ -49,6 +49,11 @@ class MADE(ContextNetwork):
         self.hidden = nn.ModuleList(MaskedLinear(a, b) for a, b in itertools.pairwise(degrees))
         self.output = MaskedLinear(degrees[-1], inputs.repeat_interleave(width), strict=True)
 
+    @torch.no_grad()
+    def start_at(self, context: Tensor) -> None:
+        """Move the contexts of all dimensions by a vector (C,)."""
+        self.output.bias.view(self.dimensions, self.width).add_(context.to(self.output.bias))
+
     def forward(self, x: Tensor) -> Tensor:
         """Map x of shape (B, D) to contexts (B, D, C)."""
         h = x

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from arcsm_cli.models.base import AutoregressiveModel, Stage
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.heads import Head, make_head
+from arcsm_cli.models.made import MADE
 
 
 class ARMLE(AutoregressiveModel):
@@ -33,7 +34,11 @@ class ARMLE(AutoregressiveModel):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.head: Head = make_head(config)
-        self.stages = nn.ModuleList([Stage(config)])
+        stage = Stage(config)
+        start = self.head.start()
+        if start is not None and isinstance(stage.context, MADE):
+            stage.context.start_at(start)
+        self.stages = nn.ModuleList([stage])
 
     def sort(self, x: Tensor) -> Tensor:
         """Map examples in file units to sorted ones; 8-bit densities take the nearest level."""

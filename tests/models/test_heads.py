@@ -240,6 +240,17 @@ def test_a_mixtures_density_is_the_derivative_of_its_distribution_function(seed:
     assert torch.allclose(log_p.exp(), density, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("components", [1, 2, 10, 100])
+def test_a_mixture_starts_as_wide_as_standardised_data_with_components_apart(
+    components: int,
+) -> None:
+    logits, places, log_scales = LogisticMixture(components).start().double().chunk(3)
+    assert torch.equal(logits, torch.zeros_like(logits))
+    variance = places.square().mean() + (log_scales.exp() * math.pi).square().mean() / 3
+    assert (float(places.mean()), float(variance)) == pytest.approx((0, 1), abs=0.2)
+    assert bool((places.diff() > 0.5 / components).all())
+
+
 @pytest.mark.parametrize("scale", BOUNDS)
 def test_scales_beyond_the_bounds_count_as_the_bounds(scale: float) -> None:
     beyond = scale + math.copysign(5.0, scale)

@@ -214,6 +214,13 @@ def test_the_objective_is_the_mean_negative_log_likelihood_of_the_noisy_examples
     assert torch.allclose(mle(model, batch), expected, rtol=1e-12)
 
 
+def test_the_first_variables_mixture_starts_with_components_apart() -> None:
+    """It has biases alone: equal ones would get equal gradients and stay together."""
+    model = make_model(ModelConfig(**settings_of(MIXTURE, shape=(3,))))
+    first = model.contexts(torch.zeros(1, 3))[0, 0].view(3, COMPONENTS)
+    assert float(first[1].detach().diff().min()) > 0.5
+
+
 @every
 def test_every_weight_gets_a_gradient(random_model: Make, likelihood: str, context: str) -> None:
     model = with_colour(random_model(**settings_of(likelihood, context)))
