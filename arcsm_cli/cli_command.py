@@ -21,8 +21,13 @@ from arcsm_cli import cli_help, cli_log
 from arcsm_cli.cli_config import Config
 from arcsm_cli.cli_options import ConfigFile, Debug, Quiet, Verbose
 from arcsm_cli.cli_run import invocation, one_line
+from arcsm_cli.distributed.launch import SWITCH, launched
+from arcsm_cli.errors import UsageError
 
 _PACKAGE = "arcsm_cli.commands"
+
+_SHARED = frozenset({"train", "vae-train", "sample", "denoise", "eval", "ood-score"})
+"""Commands whose work several processes share; of the others there is one process."""
 
 # Typer's own errors on a command line, which it exports only through their subclass.
 _CommandLineError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -82,7 +87,14 @@ def _common_options(
     running = invocation()
     running.quiet, running.verbose, running.config = quiet, verbose, config
     running.debug = running.debug or debug
-    cli_log.configure(running.name, quiet=quiet, verbose=verbose)
+    launch = running.launch = launched()
+    if launch.size > 1 and running.command not in _SHARED:
+        raise UsageError(
+            f"{running.command} takes one process, and {launch.launcher} started {launch.size} "
+            f"({SWITCH}=0 makes them runs of their own)"
+        )
+    running.quiet = quiet or not launch.is_first  # the first speaks for all
+    cli_log.configure(running.speaker, quiet=running.quiet, verbose=verbose)
 
 
 def _with_common_options(function: Callable[..., None]) -> Callable[..., None]:

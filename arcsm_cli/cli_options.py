@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from arcsm_cli.data.names import DATASETS
+from arcsm_cli.distributed.launch import launched
 from arcsm_cli.errors import UnavailableError, UsageError
 
 if TYPE_CHECKING:
@@ -159,7 +160,9 @@ def resolve_device(name: str) -> str:
         raise UnavailableError("--device mps: not available here; use --device auto or cpu")
     if not torch.cuda.is_available():
         raise UnavailableError(f"--device {name}: no CUDA device here; use --device auto or cpu")
-    index, count = int(number or 0), torch.cuda.device_count()
+    count = torch.cuda.device_count()
+    # Of a machine's GPUs, or of those that the launcher shows it, each process takes its own.
+    index = int(number) if colon else launched().local_rank % max(1, count)
     if index >= count:
         raise UnavailableError(f"--device {name}: there are {count} CUDA devices, numbered from 0")
     return f"cuda:{index}"

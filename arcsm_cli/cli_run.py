@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from arcsm_cli.cli_signals import SignalGuard
+from arcsm_cli.distributed.launch import Launch
 from arcsm_cli.errors import (
     ArcsmError,
     Interrupted,
@@ -36,11 +37,18 @@ class Invocation:
     verbose: int = 0
     debug: bool = False
     config: str | None = None  # the file of --config
+    launch: Launch = field(default_factory=Launch)  # which of the processes of the command this is
 
     @property
     def name(self) -> str:
         """The program and its command, as messages begin: ``arcsm train``."""
         return f"arcsm {self.command}".rstrip()
+
+    @property
+    def speaker(self) -> str:
+        """What messages begin with: the name, and which process speaks if not the first."""
+        launch = self.launch
+        return self.name if launch.is_first else f"{self.name} (rank {launch.rank})"
 
 
 _invocation = Invocation()
@@ -77,6 +85,7 @@ def provenance_entry(
         arguments=_invocation.arguments[1:],  # the first one is the command
         seed=seed,
         inputs=digests,
+        processes=_invocation.launch.size,
     )
 
 
@@ -123,15 +132,17 @@ def _answer(error: BaseException, *, interrupted: bool) -> int:
     if interrupted and not isinstance(known, StoppedEarly | Interrupted):
         # A library may turn the interruption into an error of its own, and imports do.
         known = Interrupted("interrupted by a signal")
+    if isinstance(known, StoppedEarly) and not _invocation.launch.is_first:
+        return known.exit_code  # all of them stop together, and the first one says so
     if _invocation.debug:
         _complain("".join(traceback.format_exception(error)).rstrip())
     if known is None:
         _complain(
-            f"{_invocation.name}: internal error: {type(error).__name__}: {one_line(error)}"
+            f"{_invocation.speaker}: internal error: {type(error).__name__}: {one_line(error)}"
             + ("" if _invocation.debug else " (run again with --debug for the traceback)")
         )
         return 1
-    _complain(f"{_invocation.name}: {one_line(known)}")
+    _complain(f"{_invocation.speaker}: {one_line(known)}")
     return known.exit_code
 
 

@@ -15,6 +15,7 @@ from arcsm_cli.errors import Interrupted, OutputError, StoppedEarly, UsageError
 
 if TYPE_CHECKING:
     from arcsm_cli.data.dataset import Dataset
+    from arcsm_cli.distributed.ranks import Ranks
     from arcsm_cli.models.restore import Config
     from arcsm_cli.training.settings import RunSettings
     from arcsm_cli.training.tensorboard import TensorBoard
@@ -121,12 +122,14 @@ def run_training(
     *,
     device: str,
     log_dir: Path | None,
+    ranks: "Ranks",
     json: bool,
 ) -> None:
     """Train from the start or from where a run stands, with progress, to the last checkpoint.
 
     Arguments:
         data: the specification of the examples.
+        ranks: train together; the first one writes.
 
     Raises:
         StoppedEarly, Interrupted: a signal came; with everything saved, with nothing to save.
@@ -134,8 +137,15 @@ def run_training(
     """
     from arcsm_cli.data.dataset import content_digest
     from arcsm_cli.io.provenance import extend
+    from arcsm_cli.training.loop import train
     from arcsm_cli.training.session import Session, fresh_state, resumed_state
+    from arcsm_cli.training.silent import Follower
 
+    if min(settings.batch_size, len(examples)) < ranks.size:
+        raise UsageError(
+            f"--batch-size {settings.batch_size}: is for all {ranks.size} processes together, "
+            "and each needs an example"
+        )
     entry = provenance_entry(seed=settings.seed, inputs={data: examples.digest})
     # Of the examples themselves: the input's own digest does not see --limit or --resize.
     trained_on = content_digest(examples.values)
@@ -146,13 +156,17 @@ def run_training(
         state = fresh_state(config, settings, device)
     total = settings.steps * state.task.stages(state.model)
 
-    with StopFlag() as stop, progress(total, "training", done=state.step) as bar:
+    with (
+        StopFlag() as stop,
+        progress(total, "training", done=state.step) as bar,
+    ):
+        state.share(ranks)
 
         def report(loss: float, valid_loss: float | None) -> None:
             figures = {"loss": loss} | ({} if valid_loss is None else {"valid": valid_loss})
             bar.update(1, **figures)
 
-        board = _board(log_dir)
+        board = _board(log_dir) if ranks.is_first else None
         session = Session(
             place.output,
             trained_on,
@@ -161,7 +175,11 @@ def run_training(
             report,
             board,
         )
-        complete = session.run(state, examples, valid, force=place.overwrite)
+        if ranks.is_first:
+            complete = session.run(state, examples, valid, force=place.overwrite)
+        else:
+            complete = train(state, examples, valid, Follower(lambda: bool(stop)))
+        ranks.wait()  # until the first one has saved: launchers end all when one has ended
         if board is not None:
             board.close()
         if not complete and place.streamed:
@@ -171,7 +189,7 @@ def run_training(
                 f"stopped by {stop.reason} at step {state.step} of {total}, all saved; "
                 "the same command with --resume goes on"
             )
-    if json and place.output != "-":
+    if json and place.output != "-" and ranks.is_first:
         last = {k: v[-1] for k, v in state.history.items() if v}
         last |= {"step": state.step}
         parameters = sum(p.numel() for p in state.model.parameters())

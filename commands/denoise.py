@@ -1,7 +1,8 @@
 """``arcsm denoise``: restore corrupted examples."""
 
 import math
-from typing import TYPE_CHECKING, Annotated, Literal
+from contextlib import ExitStack
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -25,10 +26,7 @@ from arcsm_cli.cli_options import (
 from arcsm_cli.cli_progress import progress
 from arcsm_cli.cli_run import provenance_entry
 from arcsm_cli.cli_table import print_result
-from arcsm_cli.errors import DamagedInputError, UsageError
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from arcsm_cli.errors import UsageError
 
 
 def run(
@@ -112,7 +110,8 @@ def run(
     restorations an example, weighed by how well they foresee the corrupted values to come; the
     slowest, and the one that knows salt-pepper noise and masks for what they are.
 
-    Examples are read and written batch by batch, whatever their number.
+    Examples are read and written batch by batch, whatever their number; processes started by
+    torchrun or srun share the batches.
 
     Examples:
 
@@ -121,8 +120,6 @@ def run(
       arcsm denoise mnist.safetensors mnist --corrupt mask:half.png --limit 64 -o filled.h5
       arcsm data digits -o - | arcsm denoise m.safetensors - --corrupt salt-pepper:0.3 -o out.h5
     """
-    import torch
-
     from arcsm_cli.data.stream import open_stream
     from arcsm_cli.denoising.choose import (
         Settings,
@@ -130,7 +127,8 @@ def run(
         estimate_sigma,
         parse_corruption,
     )
-    from arcsm_cli.denoising.corruption import STREAMS, Mask
+    from arcsm_cli.denoising.run import restore_all
+    from arcsm_cli.distributed.ranks import joined
     from arcsm_cli.evaluation.model_metrics import check_shape
     from arcsm_cli.io.atomic import atomic_output, check_output
     from arcsm_cli.io.provenance import extend, sha256_file
@@ -139,7 +137,6 @@ def run(
     from arcsm_cli.models.arcsm import ARCSM
     from arcsm_cli.models.load import load_model
     from arcsm_cli.runtime import reuse_memory
-    from arcsm_cli.sampling.noise import SampleNoise
 
     if model == "-" and data == "-":
         raise UsageError("standard input can be read only once")
@@ -156,57 +153,53 @@ def run(
     )
     torch_device = resolve_device(device)
     reuse_memory()
-    with local_input(model) as path:
-        checkpoint, network = load_model(path)
-        digest = sha256_file(path)
-    if not isinstance(network, ARCSM):
-        raise UsageError(
-            f"{label(model)}: denoise takes a score model; this one is of kind {network.kind}"
-        )
-    network = network.to(torch_device)
-    image = network.config.is_image
-    corruption = None if corrupt is None else parse_corruption(corrupt, network)
-    settings = Settings(method, sigma, steps, particles, lag)
-    with open_stream(data, options, default_split="test", like=network.config.shape) as examples:
-        check_shape(network, examples)
-        estimated = None
-        if corruption is None and sigma is None and image:
-            # Twice: the model sees [0, 1] as [-1, 1].
-            estimated = 2 * estimate_sigma(next(iter(examples.batches(256))))
-        denoiser = choose_denoiser(network, corruption, settings, estimated)
-        entry = provenance_entry(seed=seed, inputs={label(model): digest, data: examples.digest})
-        chain = extend([checkpoint.provenance, examples.source], entry)
-        with (
-            atomic_output(output, force=force) as target,
-            SampleWriter(target, network.config.shape, chain) as sink,
-            progress(len(examples) * network.config.dimensions, "denoising") as bar,
-        ):
-            start = 0
-            for clean in examples.batches(batch_size):
-                indices = range(start, start + len(clean))
-                corrupted = clean
-                if corruption is not None:
-                    own = SampleNoise(seed, (STREAMS + i for i in indices))
-                    corrupted = corruption(clean, own)
-                noise = SampleNoise(seed, (STREAMS + STREAMS // 2 + i for i in indices))
-                noise.device = torch_device
-
-                def tick(dimensions: int, count: int = len(clean)) -> None:
-                    bar.update(dimensions * count)
-
-                y = network.sort(corrupted.to(torch_device))
-                restored: Tensor = network.unsort(denoiser(y, noise, tick)).cpu()
-                if not restored.isfinite().all():
-                    raise DamagedInputError(f"{label(model)}: the restored values are not finite")
-                if clip and image:
-                    restored = restored.clamp(0, 1)
-                if isinstance(corruption, Mask):  # free of rounding
-                    restored = torch.where(corruption.hidden, restored, clean)
-                known = None if corruption is None else clean
-                sink.append(restored, corrupted=corrupted, clean=known)
-                start += len(clean)
-    if json and output != "-":
-        figures: dict[str, object] = {"samples": start}
+    with joined(torch_device) as ranks:
+        with local_input(model) as path:
+            checkpoint, network = load_model(path)
+            digest = sha256_file(path)
+        if not isinstance(network, ARCSM):
+            raise UsageError(
+                f"{label(model)}: denoise takes a score model; this one is of kind {network.kind}"
+            )
+        network = network.to(torch_device)
+        image = network.config.is_image
+        corruption = None if corrupt is None else parse_corruption(corrupt, network)
+        settings = Settings(method, sigma, steps, particles, lag)
+        shape = network.config.shape
+        with open_stream(data, options, default_split="test", like=shape) as examples:
+            check_shape(network, examples)
+            estimated = None
+            if corruption is None and sigma is None and image:
+                # Twice: the model sees [0, 1] as [-1, 1].
+                estimated = 2 * estimate_sigma(next(iter(examples.batches(256))))
+            denoiser = choose_denoiser(network, corruption, settings, estimated)
+            inputs = {label(model): digest, data: examples.digest}
+            entry = provenance_entry(seed=seed, inputs=inputs)
+            chain = extend([checkpoint.provenance, examples.source], entry)
+            with ExitStack() as stack:
+                sink = None
+                if ranks.is_first:
+                    target = stack.enter_context(atomic_output(output, force=force))
+                    sink = stack.enter_context(SampleWriter(target, network.config.shape, chain))
+                total = ranks.own_count(len(examples), batch_size) * network.config.dimensions
+                bar = stack.enter_context(progress(total, "denoising"))
+                batches = restore_all(
+                    denoiser,
+                    corruption,
+                    examples,
+                    clip=clip,
+                    batch_size=batch_size,
+                    seed=seed,
+                    tick=bar.update,
+                    ranks=ranks,
+                )
+                for batch in batches:
+                    assert sink is not None  # only the first rank is given batches
+                    beside: dict[str, Any] = batch.beside
+                    sink.append(batch.samples, **beside)
+            count = len(examples)
+    if json and output != "-" and ranks.is_first:
+        figures: dict[str, object] = {"samples": count}
         if denoiser.sigma is not None:
             figures["sigma"] = denoiser.sigma
         print_result({"method": denoiser.method, "metrics": figures}, json=True)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from arcsm_cli.data.dataset import DataOptions, Dataset
+    from arcsm_cli.distributed.ranks import Ranks
     from arcsm_cli.evaluation.model_metrics import Evaluated
     from arcsm_cli.evaluation.vae_metrics import Likelihoods
     from arcsm_cli.io.checkpoint import Checkpoint
@@ -184,6 +185,8 @@ def run(
     fitted to their draws. Binary data are drawn once, with the values of DATA as probabilities. fid
     and kid compare as many samples of the model as there are examples with DATA.
 
+    Processes started by torchrun or srun share the examples of a model or a VAE.
+
     For scores that ood-score wrote: with --metric auroc, how well each statistic tells them from
     those of --against, see ood-score.
 
@@ -197,6 +200,7 @@ def run(
       arcsm eval vae.safetensors mnist --limit 200 --metric ais
       arcsm eval s.h5 --against cifar10 --metric fid,kid --feature-weights inception.safetensors
     """
+    from arcsm_cli.distributed.ranks import joined
     from arcsm_cli.evaluation.ais import AnnealedSampling
     from arcsm_cli.evaluation.vae_metrics import Likelihoods
     from arcsm_cli.io.provenance import sha256_file
@@ -217,7 +221,7 @@ def run(
     torch_device = resolve_device(device)
     if [file, data, against, feature_weights].count("-") > 1:
         raise UsageError("standard input can be read only once")
-    with local_input(file) as path:
+    with joined(torch_device) as ranks, local_input(file) as path:
         kind = sniff(path)
         annealing = {
             "--chains": chains,
@@ -226,6 +230,8 @@ def run(
         }
         weighting = {"--importance-samples": importance_samples}
         if kind == "samples":
+            if ranks.size > 1:
+                raise UsageError(f"{label(file)} holds samples: measuring them takes one process")
             _refuse("is for a VAE", annealing | weighting)
             if data is not None or method is not None or output is not None:
                 raise UsageError("samples take --against DATA, and neither DATA, --method nor -o")
@@ -260,18 +266,18 @@ def run(
                     precision == "bf16",
                     seed,
                 )
-                result = _vae(source, options, how, target, feature_weights)
+                result = _vae(source, options, how, target, feature_weights, ranks)
             else:
                 _refuse("is for a VAE", annealing | weighting)
                 if feature_weights is not None:
                     raise UsageError("--feature-weights is for samples, with --metric fid or kid")
                 names = _metrics(metric, _MODEL_METRICS, [])
-                result = _model(source, options, names, method, perturb, target)
+                result = _model(source, options, names, method, perturb, target, ranks)
         else:
             raise DamagedInputError(
                 f"{label(file)}: neither a checkpoint (safetensors) nor samples (HDF5) of arcsm"
             )
-    if output == "-":
+    if output == "-" or not ranks.is_first:
         return
     print_result(result if json else _readable(result), json=json)
 
@@ -316,9 +322,10 @@ def _collect(
     batches: "Iterator[Evaluated]",
     target: _Target,
     seed: int,
+    ranks: "Ranks",
     advance: "Callable[[int], None]" = lambda steps: None,
 ) -> dict[str, Any]:
-    """Every figure as one array; the examples are written as they come."""
+    """Every figure as one array, on the first rank; the examples are written as they come."""
     from contextlib import ExitStack
 
     import numpy as np
@@ -334,7 +341,7 @@ def _collect(
     start = 0
     with ExitStack() as stack:
         writer = None
-        if target.output is not None:
+        if target.output is not None and ranks.is_first:
             file = stack.enter_context(atomic_output(target.output, force=target.force))
             chain = extend([source.checkpoint.provenance, examples.source], entry)
             writer = stack.enter_context(SampleWriter(file, examples.shape, chain))
@@ -356,6 +363,7 @@ def _model(
     method: str | None,
     perturb: bool,
     target: _Target,
+    ranks: "Ranks",
 ) -> dict[str, Any]:
     from arcsm_cli.data.spec import load_data
     from arcsm_cli.evaluation.model_metrics import (
@@ -388,9 +396,12 @@ def _model(
         perturb=perturb,
         batch_size=target.batch_size or 128,
         seed=options.seed,
+        ranks=ranks,
     )
     with progress(len(examples), "evaluating") as bar:
-        figures = _collect(source, examples, batches, target, options.seed, bar.update)
+        figures = _collect(source, examples, batches, target, options.seed, ranks, bar.update)
+    if not ranks.is_first:
+        return {}
     result: dict[str, Any] = {
         "model": name,
         "data": examples.name,
@@ -411,6 +422,7 @@ def _vae(
     how: "Likelihoods",
     target: _Target,
     feature_weights: str | None,
+    ranks: "Ranks",
 ) -> dict[str, Any]:
     from arcsm_cli.data.spec import load_data
     from arcsm_cli.evaluation.vae_metrics import (
@@ -427,6 +439,8 @@ def _vae(
     likelihoods = [name for name in how.metrics if name not in features]
     if feature_weights is not None and not features:
         raise UsageError("--feature-weights applies to the metrics fid and kid alone")
+    if features and ranks.size > 1:
+        raise UsageError(f"--metric {features[0]} takes one process")
     if target.output is not None:
         if not likelihoods:
             raise UsageError(f"-o writes figures of examples; {', '.join(features)} have none")
@@ -442,9 +456,13 @@ def _vae(
         "metrics": {},
     }
     if likelihoods:
-        with progress(ticks(examples, how, size), "evaluating") as bar:
-            batches = evaluate_vae(source.model, examples, how, batch_size=size, tick=bar.update)
-            figures = _collect(source, examples, batches, target, options.seed)
+        with progress(ticks(examples, how, size, ranks), "evaluating") as bar:
+            batches = evaluate_vae(
+                source.model, examples, how, batch_size=size, tick=bar.update, ranks=ranks
+            )
+            figures = _collect(source, examples, batches, target, options.seed, ranks)
+        if not ranks.is_first:
+            return {}
         result["metrics"] |= vae_summary(figures)
         result["density"] = vae_density(source.model)
     if features:

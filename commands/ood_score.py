@@ -133,6 +133,8 @@ def run(
     pass (fpr95). Which values count as like the training data is fixed beforehand: higher ones for
     score-sum, lower ones for all others. --limit holds for DATA and for each --against.
 
+    Processes started by torchrun or srun share the examples.
+
     Examples:
 
       arcsm ood-score digits.safetensors digits --against uniform --against constant-uniform
@@ -142,6 +144,7 @@ def run(
       arcsm eval scores.h5 --against other.h5 --metric auroc
     """
     from arcsm_cli.data.stream import open_stream
+    from arcsm_cli.distributed.ranks import joined
     from arcsm_cli.evaluation.detection import BOOTSTRAP
     from arcsm_cli.evaluation.model_metrics import check_shape
     from arcsm_cli.evaluation.ood import (
@@ -181,6 +184,7 @@ def run(
     )
     torch_device = resolve_device(device)
     with ExitStack() as stack:
+        ranks = stack.enter_context(joined(torch_device))
         path = stack.enter_context(local_input(model))
         checkpoint, network = load_model(path)
         network = network.to(torch_device)
@@ -209,12 +213,17 @@ def run(
                 limit=reference_limit,
                 options=options,
                 batch_size=batch_size,
+                ranks=ranks,
             )
             typical = find_reference(network, wanted, needs_reference(names), _track)
             inputs[typical.data] = typical.digest
         inputs |= {examples.name: examples.digest for examples in (inside, *others.values())}
+        medians, distance = {}, None
+        if typical is not None and ranks.is_first:
+            medians = {name: found.median for name, found in typical.statistics.items()}
+            distance = distance_from(typical) if MULTISCALE in names else None
         writer = None
-        if output is not None:
+        if output is not None and ranks.is_first:
             target = stack.enter_context(atomic_output(output, force=force))
             entry = provenance_entry(seed=seed, inputs=inputs)
             chain = extend([checkpoint.provenance, inside.source], entry)
@@ -225,17 +234,18 @@ def run(
                 network,
                 examples,
                 statistics=names,
-                medians={k: v.median for k, v in typical.statistics.items()} if typical else {},
-                distance=distance_from(typical) if typical and MULTISCALE in names else None,
+                medians=medians,
+                distance=distance,
                 perturb=perturb,
                 batch_size=batch_size,
                 seed=seed,
+                ranks=ranks,
             )
             return _collect(batches, len(examples), writer)
 
         found = values_of(inside, writer)
         compared = {name: values_of(examples) for name, examples in others.items()}
-    if output == "-" or (output is not None and not (sets or json)):
+    if not ranks.is_first or output == "-" or (output is not None and not (sets or json)):
         return
     result: dict[str, Any] = {"model": label(model), "data": inside.name, "examples": len(inside)}
     if others:

@@ -2,9 +2,10 @@
 
 import math
 import os
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,10 +19,15 @@ from arcsm_cli.cli_options import (
     Seed,
     resolve_device,
 )
-from arcsm_cli.cli_progress import progress
+from arcsm_cli.cli_progress import Bar, progress
 from arcsm_cli.cli_run import provenance_entry
 from arcsm_cli.cli_table import print_result
 from arcsm_cli.errors import DamagedInputError, OutputError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
 
 
 def _check_png(png: str, output: str, indices: range) -> None:
@@ -120,7 +126,7 @@ def run(
     is drawn follows the density that the model was trained on: data plus noise of the last level;
     --denoise takes the noise off. A VAE draws a code from the prior and decodes it. Sample i
     depends on the seed and i alone, so shards and batches of any size give the same samples (up to
-    rounding).
+    rounding); processes started by torchrun or srun share the batches.
 
     Examples:
 
@@ -130,6 +136,7 @@ def run(
     """
     import torch
 
+    from arcsm_cli.distributed.ranks import joined
     from arcsm_cli.io.atomic import atomic_output, check_output
     from arcsm_cli.io.provenance import extend, sha256_file
     from arcsm_cli.io.samples import SampleWriter
@@ -151,45 +158,54 @@ def run(
         check_output(str(png), force=force)
     torch_device = resolve_device(device)
     reuse_memory()
-    with local_input(model) as path:
-        checkpoint, network = load_any(path)
-        digest = sha256_file(path)
-    network = network.to(torch_device)
-    if png is not None and not network.config.is_image:
-        raise UsageError("--png draws images; 'arcsm plot' draws vectors")
-    if isinstance(network, VAE):
-        _refuse_samplers(label(model), sampler, steps, step_size, points)
-        draw = partial(sample_vae, network, denoise=denoise)
-    else:
-        if denoise and network.sigma_min == 0:
-            raise UsageError("--denoise: the model was trained without noise")
-        drawer = choose_sampler(network, sampler, steps=steps, step_size=step_size, points=points)
-        draw = partial(sample, network, drawer, denoise=denoise)
-    entry = provenance_entry(seed=seed, inputs={label(model): digest})
-    clipping = clip and network.config.is_image
+    with joined(torch_device) as ranks:
+        with local_input(model) as path:
+            checkpoint, network = load_any(path)
+            digest = sha256_file(path)
+        network = network.to(torch_device)
+        if png is not None and not network.config.is_image:
+            raise UsageError("--png draws images; 'arcsm plot' draws vectors")
+        if isinstance(network, VAE):
+            _refuse_samplers(label(model), sampler, steps, step_size, points)
+            draw = partial(sample_vae, network, denoise=denoise)
+        else:
+            if denoise and network.sigma_min == 0:
+                raise UsageError("--denoise: the model was trained without noise")
+            drawer = choose_sampler(
+                network, sampler, steps=steps, step_size=step_size, points=points
+            )
+            draw = partial(sample, network, drawer, denoise=denoise)
+        entry = provenance_entry(seed=seed, inputs={label(model): digest})
+        total = ranks.own_count(len(indices), batch_size) * network.config.dimensions
 
-    shown: list[torch.Tensor] = []
-    with (
-        atomic_output(output, force=force) as target,
-        SampleWriter(target, network.config.shape, extend([checkpoint.provenance], entry)) as sink,
-        progress(len(indices) * network.config.dimensions, "sampling") as bar,
-    ):
-        for start in range(0, len(indices), batch_size):
-            part = indices[start : start + batch_size]
-            noise = SampleNoise(seed, part, torch_device)
-            drawn = draw(
-                noise,
-                tick=lambda done, n=len(part): bar.update(done * n),  # type: ignore[misc]
-            ).cpu()
-            if not drawn.isfinite().all():
-                if step_size is not None:
-                    raise UsageError(f"--step-size {step_size}: too large, samples overflow")
-                raise DamagedInputError(f"{label(model)}: the model's samples are not finite")
-            if clipping:
-                drawn = drawn.clamp_(0, 1)
-            sink.append(drawn)
-            if png is not None and sum(map(len, shown)) < 64:
-                shown.append(drawn)
+        def batches(bar: Bar) -> "Iterator[torch.Tensor]":
+            for start in ranks.starts(len(indices), batch_size):
+                part = indices[start : start + batch_size]
+                drawn = draw(
+                    SampleNoise(seed, part, torch_device),
+                    tick=lambda done, n=len(part): bar.update(done * n),  # type: ignore[misc]
+                ).cpu()
+                if not drawn.isfinite().all():
+                    if step_size is not None:
+                        raise UsageError(f"--step-size {step_size}: too large, samples overflow")
+                    raise DamagedInputError(f"{label(model)}: the model's samples are not finite")
+                yield drawn.clamp_(0, 1) if clip and network.config.is_image else drawn
+
+        shown: list[torch.Tensor] = []
+        with ExitStack() as stack:
+            sink = None
+            if ranks.is_first:
+                target = stack.enter_context(atomic_output(output, force=force))
+                chain = extend([checkpoint.provenance], entry)
+                sink = stack.enter_context(SampleWriter(target, network.config.shape, chain))
+            bar = stack.enter_context(progress(total, "sampling"))
+            for drawn in ranks.in_order(batches(bar), len(indices), batch_size):
+                assert sink is not None  # only the first rank is given batches
+                sink.append(drawn)
+                if png is not None and sum(map(len, shown)) < 64:
+                    shown.append(drawn)
+    if not ranks.is_first:
+        return
     if png is not None:
         from arcsm_cli.plotting.images import write_grid
 

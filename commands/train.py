@@ -293,6 +293,7 @@ def run(
       arcsm train digits --steps 300 -o - | arcsm sample - -n 16 -o digits.h5
     """
     from arcsm_cli.data.spec import train_and_valid
+    from arcsm_cli.distributed.ranks import joined
     from arcsm_cli.runtime import reuse_memory
     from arcsm_cli.training.build import Choices, model_config
     from arcsm_cli.training.options import check_number, layer_sizes, settled
@@ -330,44 +331,46 @@ def run(
     torch_device = resolve_device(device)
     reuse_memory()
 
-    options = data_options(
-        data_dir=data_dir,
-        download=download,
-        center_crop=center_crop,
-        resize=resize,
-        limit=limit,
-        seed=seed,
-    )
-    examples, valid = train_and_valid(data, options)
-    image = examples.kind == "image"
-    config = model_config(examples, choices)
-    batch = batch_size or (128 if image else 512)
-    steps = step_count(examples, batch, steps, epochs, 200.0)
-    settings = TrainSettings(
-        steps=steps,
-        batch_size=batch,
-        objective=objective,
-        draws=draws,
-        lr=(1e-3 if image else 5e-3) if lr is None else lr,
-        schedule=schedule,
-        warmup=warmup,
-        clip=clip,
-        ema=ema,
-        seed=seed,
-        precision=precision,
-        compile=compile_step,
-        grad_accumulation=grad_accumulation,
-        checkpoint_every=checkpoint_every,
-        validate_every=max(1, steps // 100),
-    )
-    run_training(
-        place,
-        config,
-        settings,
-        data,
-        examples,
-        valid,
-        device=torch_device,
-        log_dir=log_dir,
-        json=json,
-    )
+    with joined(torch_device) as ranks:
+        options = data_options(
+            data_dir=data_dir,
+            download=download,
+            center_crop=center_crop,
+            resize=resize,
+            limit=limit,
+            seed=seed,
+        )
+        examples, valid = train_and_valid(data, options)
+        image = examples.kind == "image"
+        config = model_config(examples, choices)
+        batch = batch_size or (128 if image else 512)
+        steps = step_count(examples, batch, steps, epochs, 200.0)
+        settings = TrainSettings(
+            steps=steps,
+            batch_size=batch,
+            objective=objective,
+            draws=draws,
+            lr=(1e-3 if image else 5e-3) if lr is None else lr,
+            schedule=schedule,
+            warmup=warmup,
+            clip=clip,
+            ema=ema,
+            seed=seed,
+            precision=precision,
+            compile=compile_step,
+            grad_accumulation=grad_accumulation,
+            checkpoint_every=checkpoint_every,
+            validate_every=max(1, steps // 100),
+        )
+        run_training(
+            place,
+            config,
+            settings,
+            data,
+            examples,
+            valid,
+            device=torch_device,
+            log_dir=log_dir,
+            ranks=ranks,
+            json=json,
+        )

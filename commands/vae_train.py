@@ -179,6 +179,7 @@ def run(
       arcsm vae-train digits --steps 500 -o - | arcsm sample - -n 16 -o digits.h5
     """
     from arcsm_cli.data.spec import train_and_valid
+    from arcsm_cli.distributed.ranks import joined
     from arcsm_cli.runtime import reuse_memory
     from arcsm_cli.training.options import check_number, layer_sizes
     from arcsm_cli.training.settings import VAESettings
@@ -204,39 +205,42 @@ def run(
     place = find_place(output, resume=resume, force=force)
     torch_device = resolve_device(device)
     reuse_memory()
-    options = data_options(
-        data_dir=data_dir,
-        download=download,
-        center_crop=center_crop,
-        resize=resize,
-        limit=limit,
-        seed=seed,
-    )
-    examples, valid = train_and_valid(data, options)
-    config = vae_config(examples, choices)
-    steps = step_count(examples, batch_size, steps, epochs, 200.0)
-    rate = (1e-4 if config.network == "conv" else 1e-3) if lr is None else lr
-    settings = VAESettings(
-        steps=steps,
-        batch_size=batch_size,
-        lr=rate,
-        score_lr=rate if score_lr is None else score_lr,
-        schedule=schedule,
-        warmup=warmup,
-        clip=clip,
-        ema=ema,
-        seed=seed,
-        checkpoint_every=checkpoint_every,
-        validate_every=max(1, steps // 100),
-    )
-    run_training(
-        place,
-        config,
-        settings,
-        data,
-        examples,
-        valid,
-        device=torch_device,
-        log_dir=log_dir,
-        json=json,
-    )
+
+    with joined(torch_device) as ranks:
+        options = data_options(
+            data_dir=data_dir,
+            download=download,
+            center_crop=center_crop,
+            resize=resize,
+            limit=limit,
+            seed=seed,
+        )
+        examples, valid = train_and_valid(data, options)
+        config = vae_config(examples, choices)
+        steps = step_count(examples, batch_size, steps, epochs, 200.0)
+        rate = (1e-4 if config.network == "conv" else 1e-3) if lr is None else lr
+        settings = VAESettings(
+            steps=steps,
+            batch_size=batch_size,
+            lr=rate,
+            score_lr=rate if score_lr is None else score_lr,
+            schedule=schedule,
+            warmup=warmup,
+            clip=clip,
+            ema=ema,
+            seed=seed,
+            checkpoint_every=checkpoint_every,
+            validate_every=max(1, steps // 100),
+        )
+        run_training(
+            place,
+            config,
+            settings,
+            data,
+            examples,
+            valid,
+            device=torch_device,
+            log_dir=log_dir,
+            ranks=ranks,
+            json=json,
+        )

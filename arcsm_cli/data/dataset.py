@@ -106,10 +106,14 @@ class Dataset:
         """Return the examples at ``index`` (int64, shape B) as float32, images in [0, 1]."""
         return as_float(self.values[index])
 
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Return the examples from ``start`` on and before ``stop``, as ``take`` returns them."""
+        return as_float(self.values[start:stop])
+
     def batches(self, size: int) -> Iterator[Tensor]:
         """Iterate over all examples in order, ``size`` at a time, as ``take`` returns them."""
         for start in range(0, len(self), size):
-            yield as_float(self.values[start : start + size])
+            yield self.rows(start, start + size)
 
     def limit(self, count: int | None) -> "Dataset":
         """Return the first ``count`` examples; all of them for ``None``."""

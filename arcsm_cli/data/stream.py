@@ -51,6 +51,9 @@ class Examples(Protocol):
 
     def __len__(self) -> int: ...
 
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Return the examples from ``start`` on and before ``stop``, as of `batches`."""
+
     def batches(self, size: int) -> Iterator[Tensor]:
         """Iterate over all examples, ``size`` at a time: (B, *shape) float32, images in [0, 1]."""
 
@@ -85,7 +88,7 @@ class SampleStream:
         if len(file.shape) == 1 and (options.center_crop, options.resize) != (None, None):
             option = "--resize" if options.center_crop is None else "--center-crop"
             raise UsageError(f"{option}: {label(name)} holds vectors, not images")
-        self.shape = tuple(self._read(0, 1).shape[1:])
+        self.shape = tuple(self.rows(0, 1).shape[1:])
 
     @property
     def kind(self) -> str:
@@ -102,9 +105,11 @@ class SampleStream:
             DamagedInputError: a block of the file is damaged.
         """
         for start in range(0, self._count, size):
-            yield self._read(start, min(start + size, self._count))
+            yield self.rows(start, start + size)
 
-    def _read(self, start: int, stop: int) -> Tensor:
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Return the examples from ``start`` on and before ``stop``, as of `batches`."""
+        stop = min(stop, self._count)
         # Pixels of samples may leave [0, 1], being noisy.
         values = image_or_vector(self._file.read(start, stop), label(self.name), bounded=False)
         if (self._options.center_crop, self._options.resize) != (None, None):

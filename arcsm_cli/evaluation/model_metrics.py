@@ -12,6 +12,7 @@ from torch import Tensor
 
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.data.stream import Examples
+from arcsm_cli.distributed.ranks import SOLO, Ranks
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.evaluation.likelihood import log_likelihood
 from arcsm_cli.models.arcsm import ARCSM
@@ -41,6 +42,7 @@ def evaluate(
     perturb: bool = True,
     batch_size: int = 128,
     seed: int = 0,
+    ranks: Ranks = SOLO,
 ) -> Iterator[Evaluated]:
     """Evaluate examples batch by batch.
 
@@ -51,14 +53,34 @@ def evaluate(
         perturb: add noise of the last level first, since that is whose density is modelled; False
             for examples that carry it already, such as samples.
         seed: of the perturbation; example i's noise depends on the seed and i alone.
+        ranks: share the batches, all of which the first one gets; see `Ranks.in_order`.
 
     Raises:
         DamagedInputError: if the examples are of another shape, or the weights so large that the
             scores overflow.
     """
     check_shape(model, data)
-    start = 0
-    for x in data.batches(batch_size):
+    own = _evaluated(
+        model,
+        ranks.batches(data, batch_size),
+        metrics=metrics,
+        method=method,
+        perturb=perturb,
+        seed=seed,
+    )
+    return ranks.in_order(own, len(data), batch_size)
+
+
+def _evaluated(
+    model: AutoregressiveModel,
+    batches: Iterator[tuple[int, Tensor]],
+    *,
+    metrics: list[str],
+    method: str | None,
+    perturb: bool,
+    seed: int,
+) -> Iterator[Evaluated]:
+    for start, x in batches:
         rows = noisy_rows(model, x, start, perturb=perturb, seed=seed)
         figures = {}
         if "nll" in metrics or "bpd" in metrics:
@@ -72,7 +94,6 @@ def evaluate(
         if not all(bool(v.isfinite().all()) for v in figures.values()):
             raise DamagedInputError("the model's scores are not numbers on these data")
         yield Evaluated(model.unsort(rows).cpu(), {k: v.cpu() for k, v in figures.items()})
-        start += len(x)
 
 
 def noisy_rows(

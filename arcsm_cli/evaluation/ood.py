@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from arcsm_cli.data.stream import Examples
+from arcsm_cli.distributed.ranks import SOLO, Ranks
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.evaluation.likelihood import log_likelihood
 from arcsm_cli.evaluation.model_metrics import check_shape, log_scale, noisy_rows
@@ -124,6 +125,7 @@ def readings(
     perturb: bool = True,
     batch_size: int = 128,
     seed: int = 0,
+    ranks: Ranks = SOLO,
 ) -> Iterator[Scored]:
     """Read what statistics are computed from, batch by batch, with noise as `eval` adds it.
 
@@ -134,21 +136,32 @@ def readings(
             added for models of 8-bit values.
         batch_size: examples at a time; the figures do not depend on it.
         seed: of the noise; example i's depends on the seed and i alone.
+        ranks: share the batches, all of which the first one gets; see `Ranks.in_order`.
 
     Raises:
         DamagedInputError: the examples are of another shape, or the figures are not finite.
     """
     check_shape(model, examples)
-    start = 0
-    for x in examples.batches(batch_size):
+    batches = ranks.batches(examples, batch_size)
+    own = _readings(model, examples.name, batches, names=names, perturb=perturb, seed=seed)
+    return ranks.in_order(own, len(examples), batch_size)
+
+
+def _readings(
+    model: AutoregressiveModel,
+    source: str,
+    batches: Iterator[tuple[int, Tensor]],
+    *,
+    names: Sequence[str],
+    perturb: bool,
+    seed: int,
+) -> Iterator[Scored]:
+    for start, x in batches:
         rows = noisy_rows(model, x, start, perturb=perturb, seed=seed)
         found = _read(model, rows, names)
         if not all(bool(values.isfinite().all()) for values in found.values()):
-            raise DamagedInputError(
-                f"{examples.name}: the model's scores are not numbers on these data"
-            )
+            raise DamagedInputError(f"{source}: the model's scores are not numbers on these data")
         yield Scored(model.unsort(rows).cpu(), found)
-        start += len(x)
 
 
 def score(
@@ -161,6 +174,7 @@ def score(
     perturb: bool = True,
     batch_size: int = 128,
     seed: int = 0,
+    ranks: Ranks = SOLO,
 ) -> Iterator[Scored]:
     """Score examples batch by batch.
 
@@ -168,11 +182,17 @@ def score(
         statistics: of `statistics_of` the model.
         medians: over training data, of the bases that `needs_reference` names.
         distance: from training data, if it names ``multiscale``.
-        examples, perturb, batch_size, seed: as in `readings`, which raises.
+        examples, perturb, batch_size, seed, ranks: as in `readings`, which raises.
     """
     names = list(dict.fromkeys(base_of(name) for name in statistics))
     for batch in readings(
-        model, examples, names=names, perturb=perturb, batch_size=batch_size, seed=seed
+        model,
+        examples,
+        names=names,
+        perturb=perturb,
+        batch_size=batch_size,
+        seed=seed,
+        ranks=ranks,
     ):
         figures = {
             name: _statistic(name, batch.figures, medians or {}, distance) for name in statistics

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from arcsm_cli.data.dataset import DataOptions
 from arcsm_cli.data.stream import Examples, open_stream
+from arcsm_cli.distributed.ranks import SOLO, Ranks
 from arcsm_cli.errors import ArcsmError, OutputError, UsageError
 from arcsm_cli.evaluation.model_metrics import check_shape
 from arcsm_cli.evaluation.multiscale import FIGURES, Mahalanobis, Moments, levels_of
@@ -54,6 +55,7 @@ class Request:
         limit: ``--reference-limit``, or None.
         options: of data, but for the limit.
         batch_size: examples at a time.
+        ranks: share the work; see `find_reference`.
     """
 
     model_file: str
@@ -63,6 +65,7 @@ class Request:
     limit: int | None
     options: DataOptions
     batch_size: int
+    ranks: Ranks = SOLO
 
 
 def find_reference(
@@ -73,7 +76,8 @@ def find_reference(
     What is kept serves if it is of this very checkpoint, and of the data and the limit asked for
     as far as any are. Otherwise it is computed anew: what is read off scores all together, the
     likelihood, which takes far longer, only if it is among ``names``. A reference that cannot be
-    kept is used all the same, with a warning.
+    kept is used all the same, with a warning. Where ranks share the computing, what the others than
+    the first return lacks what was computed.
 
     Arguments:
         names: of `needs_reference`: what it has to tell of.
@@ -103,8 +107,8 @@ def find_reference(
         of_scores = [n for n in statistics_of(model) if n in (*BASES, MULTISCALE) and n != "nll"]
         every = dict.fromkeys(of_scores + names)
         missing = [name for name in every if not _tells(found, model, [name])]
-        found = _measure(model, examples, missing, wanted.batch_size, track, found)
-    if path is not None:
+        found = _measure(model, examples, missing, wanted, track, found)
+    if path is not None and wanted.ranks.is_first:
         _keep(path, found)
     return found
 
@@ -224,7 +228,7 @@ def _measure(
     model: AutoregressiveModel,
     examples: Examples,
     names: list[str],
-    batch_size: int,
+    wanted: Request,
     track: Track,
     found: Reference,
 ) -> Reference:
@@ -232,12 +236,21 @@ def _measure(
     levels = _levels(model)
     moments = Moments(FIGURES * len(levels))
     with track(len(examples)) as bar:
-        batches = readings(model, examples, names=names, batch_size=batch_size, seed=_SEED)
+        batches = readings(
+            model,
+            examples,
+            names=names,
+            batch_size=wanted.batch_size,
+            seed=_SEED,
+            ranks=wanted.ranks,
+        )
         collected = collect(
             _without_vectors(batches, moments),
             len(examples),
             lambda batch: bar.update(len(batch.examples)),
         )
+    if not wanted.ranks.is_first:
+        return found
     typical = {name: _typical(values) for name, values in collected.items()}
     found = replace(found, statistics=found.statistics | typical)
     if MULTISCALE not in names:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.distributed.ranks import SOLO, Ranks
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.evaluation.ais import AnnealedSampling
 from arcsm_cli.evaluation.image_features import Extract, feature_distances
@@ -102,6 +103,7 @@ def evaluate_vae(
     *,
     batch_size: int = 20,
     tick: Callable[[int], None] = lambda steps: None,
+    ranks: Ranks = SOLO,
 ) -> Iterator[Evaluated]:
     """Evaluate examples batch by batch: negative log-likelihoods and bounds, nats an example.
 
@@ -109,16 +111,26 @@ def evaluate_vae(
         data: examples of the model's shape; for a Bernoulli decoder their values are the
             probabilities with which they are binarised, once an example.
         tick: called with the number of examples, or while annealing with 1 a temperature.
+        ranks: share the batches, all of which the first one gets; see `Ranks.in_order`.
 
     Raises:
         DamagedInputError: if the examples are of another shape, or the figures are not numbers.
     """
     check_shape(vae, data)
     vae.requires_grad_(False)
+    own = _evaluated(vae, ranks.batches(data, batch_size), how, tick)
+    return ranks.in_order(own, len(data), batch_size)
+
+
+def _evaluated(
+    vae: VAE,
+    batches: Iterator[tuple[int, Tensor]],
+    how: Likelihoods,
+    tick: Callable[[int], None],
+) -> Iterator[Evaluated]:
     device = vae.data_scale.device
     offset = 0.0 if vae.config.is_image else vae.log_scale()
-    start = 0
-    for batch in data.batches(batch_size):
+    for start, batch in batches:
         indices = range(start, start + len(batch))
         x = _observed(vae, vae.flatten(batch.to(device)), how.seed, indices)
         figures: dict[str, Tensor] = {}
@@ -135,7 +147,6 @@ def evaluate_vae(
             raise DamagedInputError("the model's likelihoods are not numbers on these data")
         figures = {name: figures[name].cpu() + offset for name in how.metrics}
         yield Evaluated(vae.unflatten(x).cpu(), figures)
-        start += len(batch)
 
 
 def _observed(vae: VAE, x: Tensor, seed: int, indices: range) -> Tensor:
@@ -200,11 +211,11 @@ def check_metrics(vae: VAE, data: Dataset, features: list[str]) -> None:
         raise DamagedInputError(f"{data.name}: has one example, distances take two or more")
 
 
-def ticks(data: Dataset, how: Likelihoods, batch_size: int) -> int:
-    """Return the sum of what `evaluate_vae` calls ``tick`` with."""
+def ticks(data: Dataset, how: Likelihoods, batch_size: int, ranks: Ranks = SOLO) -> int:
+    """Return the sum of what `evaluate_vae` calls ``tick`` with on this rank."""
     if "ais" not in how.metrics:
-        return len(data)
-    return math.ceil(len(data) / batch_size) * (how.annealing.temperatures - 1)
+        return ranks.own_count(len(data), batch_size)
+    return len(ranks.starts(len(data), batch_size)) * (how.annealing.temperatures - 1)
 
 
 def vae_summary(figures: dict[str, np.ndarray[Any, Any]]) -> dict[str, float]:

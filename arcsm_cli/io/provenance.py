@@ -28,7 +28,12 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
 
 
 def make_entry(
-    *, command: str, arguments: list[str], seed: int | None, inputs: dict[str, str]
+    *,
+    command: str,
+    arguments: list[str],
+    seed: int | None,
+    inputs: dict[str, str],
+    processes: int = 1,
 ) -> dict[str, Any]:
     """The entry that a command appends to the chain of whatever it writes.
 
@@ -37,12 +42,13 @@ def make_entry(
         arguments: its arguments as given, without the program and the command.
         seed: the seed it ran with, or None if it draws nothing.
         inputs: SHA-256 of each input by name, as from `sha256_file`.
+        processes: how many shared the work; told where there were several.
 
     >>> entry = make_entry(command="sample", arguments=["m.safetensors"], seed=1, inputs={})
     >>> entry["program"], entry["command"], entry["seed"]
     ('arcsm', 'sample', 1)
     """
-    return {
+    entry = {
         "program": "arcsm",
         "version": arcsm_cli.__version__,
         "command": command,
@@ -52,6 +58,7 @@ def make_entry(
         "host": platform.node(),
         "inputs": dict(inputs),
     }
+    return entry | ({"processes": processes} if processes > 1 else {})
 
 
 def extend(chains: list[list[dict[str, Any]]], entry: dict[str, Any]) -> list[dict[str, Any]]:

@@ -17,8 +17,9 @@ from arcsm_cli.models.vae import VAE, log_prior
 from arcsm_cli.models.vae_networks import GaussianEncoder, ImplicitEncoder
 from arcsm_cli.models.vae_scores import ConditionalScores, JointScores
 from arcsm_cli.models.vae_triangular import Frame, TriangularEncoder
+from arcsm_cli.objectives.draws import Draws
 from arcsm_cli.objectives.kernel_scores import spectral_scores, stein_scores
-from arcsm_cli.objectives.sliced import rademacher, ssm, ssm_vr
+from arcsm_cli.objectives.sliced import ssm, ssm_vr
 
 
 class VAELosses(NamedTuple):
@@ -36,7 +37,7 @@ class VAELosses(NamedTuple):
     score_loss: Tensor | None
 
 
-def vae_losses(vae: VAE, x: Tensor, generator: torch.Generator) -> VAELosses:
+def vae_losses(vae: VAE, x: Tensor, draws: Draws) -> VAELosses:
     """Return the losses of a batch.
 
     The estimator is fitted to the very codes that the model's step uses, detached. What the model
@@ -44,12 +45,10 @@ def vae_losses(vae: VAE, x: Tensor, generator: torch.Generator) -> VAELosses:
 
     Arguments:
         x: (B, D), binary where the decoder is Bernoulli.
-        generator: all randomness comes from it.
+        draws: all randomness comes from it.
     """
     features = vae.features(x)
-    eps = torch.randn(
-        len(x), vae.config.latent_dim, generator=generator, device=x.device, dtype=x.dtype
-    )
+    eps = draws.normal(x, vae.config.latent_dim)
     encoder = vae.encoder
     if isinstance(encoder, TriangularEncoder):
         z, frame = encoder.draw(features, eps)
@@ -67,12 +66,12 @@ def vae_losses(vae: VAE, x: Tensor, generator: torch.Generator) -> VAELosses:
             assert frame is not None
             s, score_loss = _composite(vae.scores, codes, known, frame)
         else:
-            s, score_loss = _sliced(vae.scores, encoder, codes, known, generator)
+            s, score_loss = _sliced(vae.scores, encoder, codes, known, draws)
     elif isinstance(vae.scores, JointScores):
-        s, score_loss = _sliced_joint(vae.scores, codes, known, generator)
+        s, score_loss = _sliced_joint(vae.scores, codes, known, draws)
     else:
         assert isinstance(encoder, ImplicitEncoder)
-        s = particle_scores(vae, encoder, known, codes, generator)
+        s = particle_scores(vae, encoder, known, codes, draws)
     surrogate = energy + (s.detach() * z).sum(1).mean()
     if score_loss is None:
         return VAELosses(surrogate, energy.detach(), None)
@@ -102,7 +101,7 @@ def _sliced(
     encoder: TriangularEncoder,
     codes: Tensor,
     features: Tensor,
-    generator: torch.Generator,
+    draws: Draws,
 ) -> tuple[Tensor, Tensor]:
     """Return the scores and the sliced objective, with the weights of `_composite`.
 
@@ -112,18 +111,18 @@ def _sliced(
     codes = codes.requires_grad_()
     frame = encoder.frame(features, codes)
     s = scores(codes, features, frame)
-    v = frame.scale.detach() * rademacher(codes, generator)
+    v = frame.scale.detach() * draws.signs(codes)
     return s, ssm(s, codes, v).mean()
 
 
 def _sliced_joint(
-    scores: JointScores, codes: Tensor, features: Tensor, generator: torch.Generator
+    scores: JointScores, codes: Tensor, features: Tensor, draws: Draws
 ) -> tuple[Tensor, Tensor]:
     """Return joint scores and the sliced objective of reduced variance, weighted likewise."""
     codes = codes.requires_grad_()
     s, t = scores.with_scale(codes, features)
     t = t.detach()
-    return s, ssm_vr(s, codes, t * rademacher(codes, generator), t.square()).mean()
+    return s, ssm_vr(s, codes, t * draws.signs(codes), t.square()).mean()
 
 
 def particle_scores(
@@ -131,13 +130,10 @@ def particle_scores(
     encoder: ImplicitEncoder,
     features: Tensor,
     codes: Tensor,
-    generator: torch.Generator,
+    draws: Draws,
 ) -> Tensor:
     """Return scores (B, L) at codes, from them and further particles of each example."""
-    count, (batch, size) = vae.config.particles - 1, codes.shape
-    eps = torch.randn(
-        batch, count, size, generator=generator, device=codes.device, dtype=codes.dtype
-    )
+    eps = draws.normal(codes, vae.config.particles - 1, codes.shape[1])
     with torch.no_grad():
         z = torch.cat([codes[:, None], encoder(features[:, None], eps)], 1)
         estimate = stein_scores if vae.config.method == "stein" else spectral_scores

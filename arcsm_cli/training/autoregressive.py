@@ -62,7 +62,10 @@ class AutoregressiveTask:
                 state.average[name].copy_(state.average[before])
 
     def gradient(self, state: TrainState, x: Tensor, stage: int) -> list[Tensor]:
-        """Add the gradient of the loss per dimension to the weights'; return the loss."""
+        """Add the gradient of the loss per dimension to the weights'; return the loss.
+
+        Every rank draws the noise of the whole batch, which costs little, and computes its part.
+        """
         model, settings = state.model, state.settings
         model.low_precision = settings.precision == "bf16"
         generator = generator_for(settings.seed, Purpose.NOISE, state.step, x.device)
@@ -88,10 +91,13 @@ class AutoregressiveTask:
         for x in validation_batches(state, valid):
             rows = model.sort(x.to(device))
             batch = perturb(model, rows, generator, level=_level(model, stage))
-            total += float(objective(model, batch)) * len(x)
+            part = state.ranks.part(len(x))
+            if (own := part.stop - part.start) > 0:
+                total += float(objective(model, batch.rows(part))) * own
             count += len(x)
         dimensions: int = model.config.dimensions
-        return total / count / dimensions
+        shared = state.ranks.total(torch.tensor(total, dtype=torch.float64))
+        return float(shared) / count / dimensions
 
     def pictures(self, state: TrainState, count: int) -> Tensor | None:
         """Return images that the averaged weights draw, or None for vectors."""
@@ -112,17 +118,23 @@ def _compiled(objective: Objective) -> Objective:
 def _gradient(state: TrainState, objective: Objective, batch: NoisyBatch) -> Tensor:
     """Add the gradient of the loss per dimension to the weights'; return the loss."""
     rows, dimensions = batch.context_input.shape
-    settings, device = state.settings, batch.context_input.device
+    settings, device, ranks = state.settings, batch.context_input.device, state.ranks
     total = torch.zeros((), device=device)
-    # Dropout draws from the process's generator: address it, and leave no trace.
+    own = range(rows)[ranks.part(rows)]
+    parts = torch.arange(own.start, own.stop).chunk(settings.grad_accumulation)
+    # Dropout draws from the process's generator: address it, and leave no trace. Ranks draw apart.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        mixed = generator_for(settings.seed, Purpose.DROPOUT, state.step).initial_seed()
-        torch.manual_seed(mixed)
-        for part in torch.arange(rows).chunk(settings.grad_accumulation):
+        index = state.step * ranks.size + ranks.rank
+        torch.manual_seed(generator_for(settings.seed, Purpose.DROPOUT, index).initial_seed())
+        for i, part in enumerate(parts):
             some = batch.rows(slice(int(part[0]), int(part[-1]) + 1))
-            loss = objective(state.model, some) * (len(part) / rows / dimensions)
+            share = len(part) / rows / dimensions
+            loss = state.evaluate(
+                functools.partial(objective, state.model, some), last=i + 1 == len(parts)
+            )
+            loss = loss * (share * ranks.size)  # gradients become the mean over ranks
             loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
+            total += loss.detach() / ranks.size
     return total
 
 

@@ -82,6 +82,9 @@ class Batches:
 def train(state: TrainState, data: Dataset, valid: Dataset, observer: Observer) -> bool:
     """Run a training from where its state stands to its last step.
 
+    With several ranks each takes its part of every batch, and all hold the same state; they stop
+    together when any of them is asked to.
+
     Arguments:
         state: fresh or resumed; changed in place.
         data, valid: training and held-out examples.
@@ -113,7 +116,7 @@ def train(state: TrainState, data: Dataset, valid: Dataset, observer: Observer) 
             upcoming = batches.on(device, state.step + 1)
         limit = settings.clip if settings.clip > 0 else float("inf")
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
-        values = torch.stack(figures).tolist()
+        values = state.ranks.total(torch.stack(figures)).tolist()
         if not np.isfinite(values).all() or not bool(norm.isfinite()):
             raise _diverged(state.step + 1, saved)
         state.optimizer.step()
@@ -128,7 +131,7 @@ def train(state: TrainState, data: Dataset, valid: Dataset, observer: Observer) 
             if not np.isfinite(state.history["valid_loss"][-1]):
                 raise _diverged(state.step, saved)
             observer.recorded(state)
-        stopping = observer.stop_requested()
+        stopping = state.ranks.any(observer.stop_requested())
         if last or stopping or state.step % settings.checkpoint_every == 0:
             if not state.is_finite():
                 raise _diverged(state.step, saved)

@@ -1,7 +1,8 @@
-"""Training without files, curves or signals: for experiments that train many small models."""
+"""Training without files and curves: ranks but the first, and experiments with many models."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from arcsm_cli.data.dataset import Dataset
@@ -12,8 +13,15 @@ from arcsm_cli.training.settings import TrainSettings
 from arcsm_cli.training.state import TrainState
 
 
-class _Silent:
-    """An observer of the training loop that does nothing."""
+class Follower:
+    """An observer of the training loop that leaves files and reports to others.
+
+    Arguments:
+        stop: polled after every step.
+    """
+
+    def __init__(self, stop: Callable[[], bool] = lambda: False) -> None:
+        self._stop = stop
 
     def stepped(self, state: TrainState, loss: float) -> None:
         pass
@@ -25,7 +33,7 @@ class _Silent:
         pass
 
     def stop_requested(self) -> bool:
-        return False
+        return self._stop()
 
 
 def train_silently(config: ModelConfig, settings: TrainSettings, data: Dataset, device: str) -> Any:
@@ -35,5 +43,5 @@ def train_silently(config: ModelConfig, settings: TrainSettings, data: Dataset, 
         DivergedError: see `arcsm_cli.training.loop.train`.
     """
     state = fresh_state(config, settings, device)
-    train(state, data, data.limit(settings.batch_size), _Silent())
+    train(state, data, data.limit(settings.batch_size), Follower())
     return state.averaged_model()

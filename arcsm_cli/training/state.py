@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from arcsm_cli.distributed.ranks import SOLO, Ranks
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.io.checkpoint import Checkpoint
 from arcsm_cli.models.restore import config_type, make_model, parameter_count
 from arcsm_cli.training.settings import RunSettings
+from arcsm_cli.training.shared_gradients import SharedGradients
 from arcsm_cli.training.task import task_for
+
+Losses = TypeVar("Losses")
 
 _ADAM = ("step", "exp_avg", "exp_avg_sq")
 
@@ -29,6 +33,7 @@ class TrainState:
         step: optimizer steps done, over all stages.
         history: curves, name to list: ``step``, ``valid_loss``, ``lr`` and those of the task.
         pending: sums of the task's figures since the last entry of the history, and their count.
+        ranks: the processes that train together, each with such a state; see `share`.
     """
 
     def __init__(self, model: Any, settings: Any) -> None:
@@ -49,11 +54,28 @@ class TrainState:
         names = ("step", *curves, "valid_loss", "lr")
         self.history: dict[str, list[float]] = {name: [] for name in names}
         self.pending = [0.0] * (len(curves) + 1)
+        self.ranks = SOLO
+        self._shared: SharedGradients | None = None
+
+    def share(self, ranks: Ranks) -> None:
+        """Train together with other ranks from now on: gradients become means over all of them."""
+        self.ranks = ranks
+        if ranks.size > 1:
+            self._shared = SharedGradients(self.model, partly=self.task.stages(self.model) > 1)
+
+    def evaluate(self, losses: Callable[[], Losses], *, last: bool = True) -> Losses:
+        """Return what ``losses`` computes, whose backward pass adds to the gradients.
+
+        Arguments:
+            last: the backward pass completes the step's gradients, which ranks then exchange.
+        """
+        return losses() if self._shared is None else self._shared.evaluate(losses, last=last)
 
     @torch.no_grad()
     def initialise(self, x: Tensor) -> None:
         """Fit fresh weights, and their average, to noisy sorted examples (B, D)."""
         if self.model.initialise(x):
+            self.ranks.copy_first([w.detach() for w in self.model.parameters()])
             for name, weight in self.model.named_parameters():
                 self.average[name].copy_(weight)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.models.vae import VAE
+from arcsm_cli.objectives.draws import Draws
 from arcsm_cli.objectives.vae import vae_losses
 from arcsm_cli.sampling.latent import sample_vae
 from arcsm_cli.sampling.noise import SampleNoise
@@ -54,11 +55,17 @@ class VAETask:
 
     def gradient(self, state: TrainState, x: Tensor, stage: int) -> list[Tensor]:
         """Add the gradients of both losses, binary data drawn afresh; return their values."""
-        model, settings = state.model, state.settings
+        model, settings, ranks = state.model, state.settings, state.ranks
         generator = generator_for(settings.seed, Purpose.NOISE, state.step, x.device)
-        losses = vae_losses(model, binarised(model, model.flatten(x), generator), generator)
-        losses.total.backward()  # type: ignore[no-untyped-call]
-        return [losses.loss] + ([] if losses.score_loss is None else [losses.score_loss])
+        rows = binarised(model, model.flatten(x), generator)
+        part = ranks.part(len(rows))
+        draws = Draws(generator, len(rows), part)
+        losses = state.evaluate(lambda: vae_losses(model, rows[part], draws))
+        share = (part.stop - part.start) / len(rows)
+        # The gradient is the mean over ranks, whose parts may differ by an example.
+        (losses.total * (share * ranks.size)).backward()
+        reported = [losses.loss] + ([] if losses.score_loss is None else [losses.score_loss])
+        return [loss * share for loss in reported]
 
     def validation_loss(self, state: TrainState, valid: Dataset, stage: int) -> float:
         """Return the loss of the averaged weights on held-out data."""
@@ -68,9 +75,13 @@ class VAETask:
         total, count = 0.0, 0
         for x in validation_batches(state, valid):
             rows = binarised(model, model.flatten(x.to(device)), generator)
-            total += float(vae_losses(model, rows, generator).loss) * len(x)
+            part = state.ranks.part(len(rows))
+            draws = Draws(generator, len(rows), part)
+            if (own := part.stop - part.start) > 0:
+                total += float(vae_losses(model, rows[part], draws).loss) * own
             count += len(x)
-        return total / count
+        shared = state.ranks.total(torch.tensor(total, dtype=torch.float64))
+        return float(shared) / count
 
     def pictures(self, state: TrainState, count: int) -> Tensor | None:
         """Return the means of images from the prior, or None for vectors."""

@@ -17,6 +17,7 @@ from arcsm_cli.models.vae_networks import ImplicitEncoder
 from arcsm_cli.models.vae_scores import ConditionalScores, JointScores
 from arcsm_cli.models.vae_triangular import Frame, TriangularEncoder
 from arcsm_cli.objectives import vae as module
+from arcsm_cli.objectives.draws import Draws
 from arcsm_cli.objectives.sliced import rademacher
 from arcsm_cli.objectives.vae import particle_scores, vae_losses
 
@@ -32,6 +33,10 @@ DRAWS, BATCHES = 25_000, 40  # a million in all
 
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def drawn(seed: int) -> Draws:
+    return Draws(seeded(seed))
 
 
 def noise(count: int, seed: int) -> Tensor:
@@ -115,7 +120,7 @@ def entropy_gradients(vae: VAE, seed: int = 0) -> Tensor:
     mixing: Any = vae.encoder.mixing
     found = []
     for batch in range(seed, seed + BATCHES):
-        total = vae_losses(vae, x, seeded(batch)).total
+        total = vae_losses(vae, x, drawn(batch)).total
         z = noise(DRAWS, batch) @ mixing.T
         energy = -(vae.log_likelihood(x, z) + log_prior(z)).mean()
         found.append(torch.autograd.grad(energy - total, mixing)[0])
@@ -199,7 +204,7 @@ def test_the_shipped_encoder_has_the_entropy_gradient_that_conditional_scores_gi
         scores.told = ((-eps - curve / slope) / (log_scale.exp() * slope)).detach()
         entropy = (log_scale + slope.log()).sum(1).mean()
         energy = -(vae.log_likelihood(x, z) + log_prior(z)).mean()
-        found = energy - vae_losses(vae, x, seeded(seed)).total
+        found = energy - vae_losses(vae, x, drawn(seed)).total
         differences.append(flat(found - entropy))
     # The largest of some two hundred.
     assert deviations(torch.stack(differences), torch.zeros(())).max() < 5.5
@@ -308,7 +313,7 @@ def test_the_model_descends_the_energy_and_scores_times_codes(
             module, "particle_scores", lambda vae, e, features, codes, g: Given.scores(codes)
         )
     x, weights = binary(5), model_weights(vae)
-    found = gradients(vae_losses(vae, x, seeded(3)).total, weights)
+    found = gradients(vae_losses(vae, x, drawn(3)).total, weights)
     assert_close(found, gradients(surrogate(vae, x, 3, Given.scores), weights))
 
 
@@ -329,7 +334,7 @@ def test_the_estimators_objective_gives_the_model_no_gradient(
 ) -> None:
     vae: VAE = random_vae(method=method)
     x, weights = binary(5), model_weights(vae)
-    found = gradients(vae_losses(vae, x, seeded(3)).total, weights)
+    found = gradients(vae_losses(vae, x, drawn(3)).total, weights)
     assert_close(found, gradients(surrogate(vae, x, 3, lambda z: estimates(vae, x, z)), weights))
 
 
@@ -371,7 +376,7 @@ def test_the_model_gives_the_estimator_no_gradient(random_vae: Make, method: str
     weights: dict[str, Tensor] = {
         n: p for n, p in vae.named_parameters() if n.startswith("scores.")
     }
-    found = gradients(vae_losses(vae, x, seeded(3)).total, weights)
+    found = gradients(vae_losses(vae, x, drawn(3)).total, weights)
     expected = gradients(whole_objective(vae, x, 3), weights)
     for name, value in expected.items():  # an output's bias may have none
         assert torch.allclose(found[name], value, rtol=1e-8, atol=1e-11), name
@@ -381,7 +386,7 @@ def test_the_model_gives_the_estimator_no_gradient(random_vae: Make, method: str
 def test_the_estimators_loss_is_reported_per_code(random_vae: Make, method: str) -> None:
     vae: VAE = random_vae(method=method)
     x = binary(5)
-    reported = vae_losses(vae, x, seeded(3)).score_loss
+    reported = vae_losses(vae, x, drawn(3)).score_loss
     assert reported is not None
     assert float(reported) == pytest.approx(float(whole_objective(vae, x, 3).detach()) / SIZE)
 
@@ -394,7 +399,7 @@ def test_objectives_weigh_each_component_by_the_square_of_its_scale_in_expectati
     encoder: Any = vae.encoder
     # One code under all projections of signs: the mean over the batch is that over projections.
     signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0]).double()] * SIZE)
-    monkeypatch.setattr(module, "rademacher", lambda like, generator: signs.to(like))
+    monkeypatch.setattr(Draws, "signs", lambda self, like: signs.to(like))
     x = binary(1).expand(len(signs), -1)
     z = vae.encode(x, noise(1, 0).expand(len(signs), -1)).detach()
     features = vae.features(x).detach()
@@ -406,11 +411,11 @@ def test_objectives_weigh_each_component_by_the_square_of_its_scale_in_expectati
         if method == "csm":
             found = module._composite(vae.scores, z, features, frame)[1]
         else:
-            found = module._sliced(vae.scores, encoder, z.clone(), features, seeded(0))[1]
+            found = module._sliced(vae.scores, encoder, z.clone(), features, drawn(0))[1]
     else:
         assert vae.scores is not None
         scale = vae.scores.with_scale(z, features)[1].detach()
-        found = module._sliced_joint(vae.scores, z.clone(), features, seeded(0))[1]
+        found = module._sliced_joint(vae.scores, z.clone(), features, drawn(0))[1]
     rows = [torch.autograd.grad(s[:, d].sum(), leaf, retain_graph=True)[0] for d in range(SIZE)]
     own = torch.stack([row[:, d] for d, row in enumerate(rows)], 1)
     exact = (scale.square() * (0.5 * s.detach().square() + own)).sum(1).mean()
@@ -421,7 +426,7 @@ def test_objectives_weigh_each_component_by_the_square_of_its_scale_in_expectati
 def test_an_estimator_of_wide_layers_can_be_trained(method: str) -> None:
     # Masked layers as large are computed in blocks.
     vae = VAE(VAEConfig(shape=(6,), latent_dim=3, method=method, hidden=(8, 512)))
-    vae_losses(vae, binary(2).float(), seeded(0)).total.backward()  # type: ignore[no-untyped-call]
+    vae_losses(vae, binary(2).float(), drawn(0)).total.backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is not None for p in vae.parameters())
 
 
@@ -447,7 +452,7 @@ def test_particles_are_the_codes_and_further_draws_of_the_encoder(
     for name in names:
         monkeypatch.setattr(module, name, spy if name.startswith(method) else other)
     features, codes = vae.features(binary(4)), torch.ones(4, SIZE).double()
-    found = particle_scores(vae, encoder, features, codes, seeded(5))
+    found = particle_scores(vae, encoder, features, codes, Draws(seeded(5)))
     (z,) = seen
     eps = torch.randn(4, 6, SIZE, generator=seeded(5), dtype=torch.float64)
     drawn = torch.stack([encoder(features, eps[:, i]) for i in range(6)], 1)
@@ -464,7 +469,7 @@ def test_particles_are_the_codes_and_further_draws_of_the_encoder(
 def test_the_loss_is_minus_the_joint_log_density(random_vae: Make, method: str) -> None:
     vae: VAE = random_vae(method=method)
     x = binary(5)
-    losses = vae_losses(vae, x, seeded(3))
+    losses = vae_losses(vae, x, drawn(3))
     z = vae.encode(x, noise(5, 3))
     log_x = torch.distributions.Bernoulli(logits=vae.decoder(z)).log_prob(x).sum(1)
     log_z = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(1)
@@ -478,7 +483,7 @@ def test_the_loss_of_a_gaussian_encoder_is_minus_the_evidence_lower_bound(
     vae: VAE = random_vae(method="elbo")
     encoder: Any = vae.encoder
     x = binary(5)
-    losses = vae_losses(vae, x, seeded(3))
+    losses = vae_losses(vae, x, drawn(3))
     mean, log_sd = encoder.moments(vae.features(x))
     q = torch.distributions.Normal(mean, log_sd.exp())
     z = mean + log_sd.exp() * noise(5, 3)
@@ -494,7 +499,7 @@ def test_the_loss_of_a_gaussian_encoder_is_minus_the_evidence_lower_bound(
 def test_a_score_loss_is_reported_where_an_estimator_is_trained(
     random_vae: Make, method: str
 ) -> None:
-    found = vae_losses(random_vae(method=method), binary(2), seeded(0)).score_loss
+    found = vae_losses(random_vae(method=method), binary(2), drawn(0)).score_loss
     assert (found is not None) == (method in ESTIMATED)
 
 
@@ -502,13 +507,13 @@ def test_a_score_loss_is_reported_where_an_estimator_is_trained(
 def test_losses_are_a_function_of_the_generator(random_vae: Make, method: str) -> None:
     vae: VAE = random_vae(method=method)
     x = binary(3)
-    one, same, other = (float(vae_losses(vae, x, seeded(s)).total.detach()) for s in (1, 1, 2))
+    one, same, other = (float(vae_losses(vae, x, drawn(s)).total.detach()) for s in (1, 1, 2))
     assert one == same != other
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_all_weights_of_a_vae_are_trained(random_vae: Make, method: str) -> None:
     vae: VAE = random_vae(method=method, decoder="gaussian")
-    vae_losses(vae, binary(4), seeded(0)).total.backward()  # type: ignore[no-untyped-call]
+    vae_losses(vae, binary(4), drawn(0)).total.backward()  # type: ignore[no-untyped-call]
     idle = {n for n, p in vae.named_parameters() if p.grad is None or p.grad.abs().max() == 0}
     assert idle == set()

@@ -18,6 +18,7 @@ from arcsm_cli.io.checkpoint import load_checkpoint, load_resume
 from arcsm_cli.models.restore import restore_vae
 from arcsm_cli.models.vae import VAE
 from arcsm_cli.models.vae_config import METHODS, VAEConfig
+from arcsm_cli.objectives.draws import Draws
 from arcsm_cli.objectives.vae import VAELosses, vae_losses
 from arcsm_cli.training import state as state_module
 from arcsm_cli.training import vae_task
@@ -284,9 +285,9 @@ def binarised(
     def run(state: TrainState) -> list[Tensor]:
         seen: list[Tensor] = []
 
-        def spy(vae: VAE, x: Tensor, generator: torch.Generator) -> VAELosses:
+        def spy(vae: VAE, x: Tensor, draws: Draws) -> VAELosses:
             seen.append(x.clone())
-            return vae_losses(vae, x, generator)
+            return vae_losses(vae, x, draws)
 
         with monkeypatch.context() as patch:
             patch.setattr(vae_task, "vae_losses", spy)
