@@ -208,6 +208,9 @@ def _secure_streams() -> None:
             # Opened for reading, a closed stdout refuses results rather than lose them.
             os.dup2(os.open(os.devnull, os.O_RDWR if number == 2 else os.O_RDONLY), number)
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115  as above
+    if isinstance(getattr(sys.stdout, "buffer", None), io.RawIOBase):
+        # PYTHONUNBUFFERED: text written there is cut short, without an error, where a disk fills.
+        sys.stdout = open(sys.stdout.fileno(), "w", closefd=False)  # noqa: SIM115  as above
     for stream in (sys.stdout, sys.stderr):
         # Any name of a file can be printed, whatever the locale.
         if isinstance(stream, io.TextIOWrapper):

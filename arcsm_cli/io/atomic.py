@@ -2,16 +2,15 @@
 
 import errno
 import os
-import secrets
-import shutil
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from arcsm_cli.errors import OutputError
+from arcsm_cli.io.scratch import scratch_file, temporary_folder
 
 STDOUT = "standard output"
 
@@ -73,8 +72,9 @@ def atomic_output(target: str, *, force: bool = False) -> Iterator[Path]:
 
     The temporary file lies beside the target under a hidden name, is flushed to disk and then
     renamed, so that readers see the old file, the new one or none, never a part. If anything is
-    raised, it is removed and the target stays as it was. For ``-`` and for pipes and devices such
-    as ``/dev/null`` it lies in the temporary folder and is copied out at the end.
+    raised, it is removed and the target stays as it was; if the process is killed, the next one
+    that writes the same target removes it. For ``-`` and for pipes and devices such as
+    ``/dev/null`` it lies in the temporary folder and is copied out at the end.
 
     Args:
         target: a path, or ``-`` for standard output. A symbolic link is followed.
@@ -87,26 +87,18 @@ def atomic_output(target: str, *, force: bool = False) -> Iterator[Path]:
     """
     check_output(target, force=force)
     if target == "-" or _is_stream(target):
-        with tempfile.TemporaryDirectory(prefix="arcsm-", ignore_cleanup_errors=True) as folder:
-            temporary = Path(folder, "output")
-            with _blaming(target, temporary):
-                temporary.touch()
-                yield temporary
-                _copy_out(temporary, target)
+        folder = temporary_folder()
+        with _blaming(target, folder / "-"), scratch_file(folder, "arcsm") as temporary:
+            yield temporary
+            _copy_out(temporary, target)
         return
     final = Path(os.path.realpath(target))
     # A name may take 255 bytes; the affixes must not push a long one over the limit.
     stem = os.fsdecode(os.fsencode(final.name)[:200])
-    temporary = final.with_name(f".{stem}.{secrets.token_hex(4)}.tmp")
-    try:
-        with _blaming(target, temporary):
-            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-            yield temporary
-            _sync(temporary)
-            _publish(temporary, final, target, force=force)
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    with _blaming(target, final), scratch_file(final.parent, stem, 0o666) as temporary:
+        yield temporary
+        _sync(temporary)
+        _publish(temporary, final, target, force=force)
 
 
 def _publish(temporary: Path, final: Path, target: str, *, force: bool) -> None:
@@ -131,28 +123,44 @@ def _publish(temporary: Path, final: Path, target: str, *, force: bool) -> None:
 def _copy_out(temporary: Path, target: str) -> None:
     with open(temporary, "rb") as source:
         if target == "-":
-            shutil.copyfileobj(source, sys.stdout.buffer, 1 << 20)
+            _copy(source, sys.stdout.buffer)
             sys.stdout.buffer.flush()
         else:
             with open(target, "wb", buffering=0) as sink:
-                while block := source.read(1 << 20):
-                    view = memoryview(block)
-                    while view:
-                        view = view[sink.write(view) :]
+                _copy(source, sink)
+
+
+def _copy(source: IO[bytes], sink: IO[bytes]) -> None:
+    # What is not buffered, as standard output under PYTHONUNBUFFERED, may take a part and say so.
+    while block := source.read(1 << 20):
+        view = memoryview(block)
+        while view:
+            view = view[sink.write(view) :]
 
 
 @contextmanager
-def _blaming(target: str, temporary: Path) -> Iterator[None]:
-    """Turn the system's refusals to write into `OutputError`; leave every other error alone."""
+def _blaming(target: str, final: Path) -> Iterator[None]:
+    """Turn the system's refusals to write into `OutputError`; leave every other error alone.
+
+    Ours are those about no file by name, as of writing, about the final file or a temporary one.
+    """
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        ours = error.filename is None or os.fspath(error.filename) == str(temporary)
+        ours = error.filename is None or _is_ours(error.filename, final)
         if ours and error.errno in _WRITE_FAILURES:
             raise _failure(target, error) from error
         raise
+
+
+def _is_ours(name: object, final: Path) -> bool:
+    if not isinstance(name, str | bytes | os.PathLike):
+        return False
+    path = Path(os.fsdecode(name))
+    temporary = path.name.startswith(".") and path.suffix == ".tmp"
+    return path == final or (path.parent == final.parent and temporary)
 
 
 def _check_folder(target: str) -> None:

@@ -4,13 +4,14 @@ import os
 import shutil
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, TextIO
 
 from arcsm_cli.errors import DamagedInputError, MissingInputError, OutputError, UsageError
+from arcsm_cli.io.scratch import scratch_file, temporary_folder
 
 STDIN = "standard input"
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -57,6 +58,10 @@ def local_input(source: str | os.PathLike[str]) -> Iterator[Path]:
     if source == "-":  # a Path("-") is a file of that name
         if sys.stdin.isatty():
             raise UsageError(f"{STDIN} is a terminal: pipe a file in, or give a path instead of -")
+        if _is_device(sys.stdin):
+            raise DamagedInputError(
+                f"{STDIN}: is a folder or a device, where a file or a pipe is expected"
+            )
         with _spool(sys.stdin.buffer, STDIN) as path:
             yield path
         return
@@ -76,6 +81,27 @@ def local_input(source: str | os.PathLike[str]) -> Iterator[Path]:
     else:
         what = "a folder" if stat.S_ISDIR(mode) else "a device or socket"
         raise DamagedInputError(f"{label(name)}: is {what}, where a file or a pipe is expected")
+
+
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
+    """Open a file of a data set for reading in binary.
+
+    Raises:
+        OSError: it cannot be opened.
+        DamagedInputError: it is a pipe, which would be waited for, or a device.
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # of a folder the system complains itself
+        return open(path, "rb")
+    raise DamagedInputError(f"{label(path)}: is a pipe or a device, where a file is expected")
+
+
+def _is_device(stream: TextIO) -> bool:
+    try:
+        mode = os.fstat(stream.buffer.fileno()).st_mode
+    except (OSError, ValueError):  # it is no file of the system's
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISDIR(mode)
 
 
 def sniff(path: Path) -> Literal["checkpoint", "samples"] | None:
@@ -118,14 +144,14 @@ def describe(head: bytes) -> str:
 
 @contextmanager
 def _spool(stream: IO[bytes], name: str) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="arcsm-", ignore_cleanup_errors=True) as folder:
-        path = Path(folder, "input")
+    folder = temporary_folder()
+    with ExitStack() as stack:
         try:
+            path = stack.enter_context(scratch_file(folder, "arcsm"))
             with open(path, "wb") as file:
                 shutil.copyfileobj(stream, file, 1 << 20)
         except OSError as error:
-            where = tempfile.gettempdir()
-            raise OutputError(f"{name}: cannot be spooled to {where}: {_reason(error)}") from error
+            raise OutputError(f"{name}: cannot be spooled to {folder}: {_reason(error)}") from error
         _spooled[str(path)] = name
         try:
             yield path

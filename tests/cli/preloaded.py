@@ -121,6 +121,7 @@ class Running:
         arguments: after the program's name.
         stdin, stdout: files, named pipes or terminals; nothing, and a file.
         env: variables to add to the environment.
+        fault: what is to go wrong there, as arguments of `tests.faults.inject.install`.
     """
 
     def __init__(
@@ -132,13 +133,18 @@ class Running:
         stdin: Path | str = os.devnull,
         stdout: Path | str | None = None,
         env: dict[str, str] | None = None,
+        fault: tuple[object, ...] = (),
     ) -> None:
         self.folder = folder
         self._server = server
         self._out, self._err = Path(stdout or server.stream()), server.stream()
+        for stream in (self._out, self._err):  # the process may be killed before it opens them
+            if not stream.exists():
+                stream.touch()
         streams = [str(stdin), str(self._out), str(self._err)]
         self._own = stdout is None
-        self.pid = server.ask("start", str(folder), list(map(str, arguments)), streams, env or {})
+        job = [str(folder), list(map(str, arguments)), streams, env or {}, fault]
+        self.pid = server.ask("start", *job)
 
     def catch(self, is_due: Callable[[], bool]) -> None:
         """Stops the process as soon as `is_due`."""
@@ -263,7 +269,9 @@ def _serve() -> None:
     os._exit(0)  # the interpreter would take a second to tidy up
 
 
-def _run(folder: str, arguments: list[str], streams: list[str], env: dict[str, str]) -> int:
+def _run(
+    folder: str, arguments: list[str], streams: list[str], env: dict[str, str], fault: list[Any]
+) -> int:
     from arcsm_cli.app import main
 
     for number, name in enumerate(streams):
@@ -275,7 +283,16 @@ def _run(folder: str, arguments: list[str], streams: list[str], env: dict[str, s
     limit = _in_use(0) + _MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     signal.alarm(_TIME)
-    return main(arguments)
+    if not fault:
+        return main(arguments)
+    # Not as tests.faults.inject: a library installs a package `tests`, which this script would get.
+    sys.path.append(str(Path(__file__).parents[1] / "faults"))
+    inject = importlib.import_module("inject")
+
+    faults = inject.install(*fault)
+    code = main(arguments)
+    faults.finish()
+    return code
 
 
 def _in_use(field: int) -> int:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pty
+import resource
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,22 @@ def test_a_reader_that_is_gone_ends_the_program_quietly(
     done = run_arcsm(*arguments, samples, stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_results_that_are_cut_short_are_an_output_error(
+    unbuffered: str, run_arcsm: RunArcsm, samples: Path, tmp_path: Path
+) -> None:
+    with open(tmp_path / "out", "wb") as out:
+        done = run_arcsm(
+            *("info", samples, "--json"),
+            env={"PYTHONUNBUFFERED": unbuffered, "PYTHONDONTWRITEBYTECODE": "1"},
+            stdout=out,
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (73, 1)
+    assert "standard output: cannot be written" in done.stderr
 
 
 def test_a_reader_that_is_gone_ends_the_help_quietly(run_arcsm: RunArcsm) -> None:

@@ -272,6 +272,18 @@ def test_standard_output_gets_the_bytes(monkeypatch: pytest.MonkeyPatch) -> None
     assert buffer.getvalue() == b"content"
 
 
+def test_standard_output_that_takes_parts_gets_all_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    buffer = replaced_stdout(monkeypatch, terminal=False)
+    write = buffer.write
+    monkeypatch.setattr(sys.stdout, "buffer", SimpleNamespace(flush=lambda: None))
+    monkeypatch.setattr(sys.stdout.buffer, "write", lambda data: write(data[:3]), raising=False)
+    with atomic_output("-") as path:
+        path.write_bytes(b"content")
+    assert buffer.getvalue() == b"content"
+
+
 def test_standard_output_gets_nothing_after_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
     buffer = replaced_stdout(monkeypatch, terminal=False)
 
@@ -289,7 +301,7 @@ def test_the_temporary_file_of_standard_output_is_removed(monkeypatch: pytest.Mo
     replaced_stdout(monkeypatch, terminal=False)
     with atomic_output("-") as path:
         path.write_bytes(b"content")
-    assert not path.parent.exists()
+    assert not path.exists()
 
 
 def test_a_terminal_as_standard_output_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,9 @@ import io
 import os
 import pickle
 import sys
-import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -72,19 +73,20 @@ def test_no_room_to_spool_is_an_output_error(monkeypatch: pytest.MonkeyPatch) ->
     if not os.path.exists("/dev/full"):
         pytest.skip("needs /dev/full")
     feed(monkeypatch, bytes(1 << 16))
-    folder = Path(tempfile.mkdtemp())
-    (folder / "input").symlink_to("/dev/full")
 
-    class Folder:
-        def __init__(self, **_: object) -> None: ...
+    @contextmanager
+    def full(*_: object) -> Iterator[Path]:
+        yield Path("/dev/full")
 
-        def __enter__(self) -> str:
-            return str(folder)
-
-        def __exit__(self, *_: object) -> None: ...
-
-    monkeypatch.setattr(tempfile, "TemporaryDirectory", Folder)
+    monkeypatch.setattr("arcsm_cli.io.streams.scratch_file", full)
     with pytest.raises(OutputError, match="No space left"), local_input("-"):
+        pass
+
+
+def test_no_folder_to_spool_to_is_an_output_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    feed(monkeypatch, b"content")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(OutputError, match="TMPDIR"), local_input("-"):
         pass
 
 
