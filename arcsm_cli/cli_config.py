@@ -5,6 +5,7 @@ lower case. What the command line says wins over the file, and the file over the
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,12 @@ from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError
 
 # A configuration is written by hand; anything larger is some other file, given by mistake.
 _SIZE_LIMIT = 1 << 20  # bytes
+# Options have plain names. The parser's time and memory grow like the square of a key's parts.
+_PARTS = 16
+_PART = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')"""
+_LONG_KEY = re.compile(
+    rf"^[ \t]*\[{{0,2}}[ \t]*(?:{_PART}[ \t]*\.[ \t]*){{{_PARTS}}}", re.MULTILINE
+)
 
 
 def read_config(path: str) -> dict[str, Any]:
@@ -35,9 +42,13 @@ def read_config(path: str) -> dict[str, Any]:
     if len(content) > _SIZE_LIMIT:
         raise DamagedInputError(f"{path}: too large for a configuration file (limit 1 MiB)")
     try:
-        return tomllib.loads(content.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DamagedInputError(f"{path}: not a TOML file: {error}") from error
+        text = content.decode("utf-8")
+        if long := _LONG_KEY.search(text):
+            line = text.count("\n", 0, long.start()) + 1
+            raise DamagedInputError(f"{path}: line {line}: a key of more than {_PARTS} parts")
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # also of numbers with too many digits
+        raise DamagedInputError(f"{path}: not a TOML file: {_brief(error, 200)}") from error
 
 
 class Config:
@@ -57,9 +68,11 @@ class Config:
         for key, value in read_config(path).items():
             parameter = known.get(_normal(key))
             if parameter is None:
-                raise UsageError(f"{path}: {key}: unknown key{_suggestion(key, known)}")
+                raise UsageError(f"{path}: {_brief(key)}: unknown key{_suggestion(key, known)}")
             if parameter.name in self.values:
-                raise UsageError(f"{path}: {key}: given twice, with a dash and an underscore")
+                raise UsageError(
+                    f"{path}: {_brief(key)}: given twice, with a dash and an underscore"
+                )
             self._keys[parameter.name] = key
             self.values[parameter.name] = self._converted(
                 key, value, parameter, types[parameter.name]
@@ -97,9 +110,25 @@ class Config:
         if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
             expected = {bool: "true or false", int: "a whole number", float: "a number"}
             raise UsageError(
-                f"{self.path}: {key}: expected {expected.get(kind, 'a string')}, got {value!r}"
+                f"{self.path}: {key}: expected {expected.get(kind, 'a string')}, got {_told(value)}"
             )
+        if isinstance(value, int) and value.bit_length() > 64:
+            raise UsageError(f"{self.path}: {key}: the number is too large")
         return value
+
+
+def _brief(text: object, limit: int = 60) -> str:
+    """`text` for a message of one line, cut where it is too long."""
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text)[:limit])
+    return line if len(str(text)) <= limit else f"{line}..."
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, dict | list):  # in whatever depth
+        return "a table" if isinstance(value, dict) else "an array"
+    if isinstance(value, int) and value.bit_length() > 64:  # perhaps of more digits than are shown
+        return "a very large number"
+    return _brief(repr(value))
 
 
 def _normal(key: str) -> str:

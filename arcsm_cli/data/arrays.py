@@ -1,7 +1,9 @@
 """NumPy files (.npy, .npz) and arrays to data set values. No pickle is ever read."""
 
 import ast
+import io
 import math
+import os
 import re
 import struct
 import zipfile
@@ -53,7 +55,7 @@ def read_npz(path: Path) -> tuple[Array, Array | None]:
     """
     where = label(path)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open(path, "rb", buffering=0) as raw, zipfile.ZipFile(_Wary(raw)) as archive:
             members = {
                 info.filename.removesuffix(".npy"): info
                 for info in archive.infolist()
@@ -78,10 +80,10 @@ def read_npz(path: Path) -> tuple[Array, Array | None]:
             labels = next((read(key) for key in LABEL_NAMES if key in members), None)
             return read(name), labels
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DamagedInputError(f"{where}: damaged: {error}") from error
+        raise DamagedInputError(f"{where}: damaged: {show(str(error), 100)}") from error
     except (RuntimeError, ValueError, OSError, struct.error) as error:
         # encrypted, packed in a way that NumPy does not use, or with a broken directory
-        raise DamagedInputError(f"{where}: cannot be unpacked: {error}") from error
+        raise DamagedInputError(f"{where}: cannot be unpacked: {show(str(error), 100)}") from error
 
 
 def image_or_vector(array: Array, where: str, *, bounded: bool = True) -> Tensor:
@@ -145,6 +147,18 @@ def label_values(array: Array, count: int, where: str) -> Tensor:
     return torch.from_numpy(labels)
 
 
+class _Wary(io.BufferedReader):
+    """A file of which nobody reads much at once: a zip archive's directory is read as a whole."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next ``size`` bytes, all for -1."""
+        if size is None or size < 0:
+            size = os.fstat(self.fileno()).st_size - self.tell()
+        if size > _CHUNK:
+            raise zipfile.BadZipFile(f"{size} bytes where a directory of names is expected")
+        return super().read(size)
+
+
 def _data_name(members: dict[str, Any], where: str) -> str:
     for name in DATA_NAMES:
         if name in members:
@@ -201,6 +215,7 @@ def _parse_header(text: bytes, where: str) -> tuple[np.dtype[Any], bool, tuple[i
         or not isinstance(shape, tuple)
         or len(shape) > 8
         or not all(type(side) is int and 0 <= side < 2**40 for side in shape)
+        or math.prod(max(1, side) for side in shape) >= 2**59  # elements, if no side were zero
     ):
         raise DamagedInputError(f"{where}: damaged header")
     return np.dtype(kind), fortran, shape

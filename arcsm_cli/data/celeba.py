@@ -1,19 +1,20 @@
 """CelebA, in the folder that torchvision uses."""
 
+import io
 from pathlib import Path
 
 from arcsm_cli.data.dataset import DataOptions, Dataset
 from arcsm_cli.data.download import ensure
 from arcsm_cli.data.images import load_images
 from arcsm_cli.errors import DamagedInputError, UnavailableError
-from arcsm_cli.io.streams import label, show
+from arcsm_cli.io.streams import label, open_regular, show
 
 IMAGES = "img_align_celeba"
 PARTITION = "list_eval_partition.txt"
 ARCHIVE = "img_align_celeba.zip"
 
 _NUMBERS = {"train": "0", "valid": "1", "test": "2"}
-_MAX_LINES = 1_000_000
+_MAX_LINES, _MAX_LINE = 1_000_000, 1000
 
 
 def load_celeba(split: str, options: DataOptions) -> Dataset:
@@ -36,9 +37,10 @@ def load_celeba(split: str, options: DataOptions) -> Dataset:
 def _partition(path: Path, number: str) -> list[str]:
     names = []
     try:
-        with open(path, encoding="ascii") as file:
-            for line_number, line in enumerate(file, 1):
-                cells = line[:1000].split()
+        with io.TextIOWrapper(open_regular(path), encoding="ascii") as file:
+            lines = iter(lambda: file.readline(_MAX_LINE), "")
+            for line_number, line in enumerate(lines, 1):
+                cells = line.split()
                 if not cells:
                     continue
                 # a name with a slash could lead out of the folder

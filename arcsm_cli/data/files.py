@@ -38,6 +38,13 @@ def load_file(source: str, limit: int | None = None) -> Dataset:
     with local_input(source) as path:
         with open(path, "rb") as file:
             head = file.read(512)
+            if not head.startswith((HDF5_SIGNATURE, NPY_MAGIC, ZIP_MAGIC)) and (
+                not head or b"\0" in head or head.startswith(b"\x80")
+            ):
+                raise DamagedInputError(
+                    f"{label(path)}: is {describe(head)}; data is .h5, .npz, .npy, a table of "
+                    "numbers or a folder of images"
+                )
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if head.startswith(HDF5_SIGNATURE):
@@ -46,11 +53,6 @@ def load_file(source: str, limit: int | None = None) -> Dataset:
             values, labels = image_or_vector(read_npy(path), label(path)), None
         elif head.startswith(ZIP_MAGIC):
             values, labels = _npz(path)
-        elif not head or b"\0" in head or head.startswith(b"\x80"):
-            raise DamagedInputError(
-                f"{label(path)}: is {describe(head)}; data is .h5, .npz, .npy, a table of numbers "
-                "or a folder of images"
-            )
         else:
             values, labels = read_table(path), None
     return Dataset(source, values, labels, digest).limit(limit)

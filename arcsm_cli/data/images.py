@@ -5,17 +5,21 @@ import os
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import torch
 import torch.nn.functional as functional
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from arcsm_cli.data.dataset import MAX_BYTES, DataOptions
 from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError
-from arcsm_cli.io.streams import label
+from arcsm_cli.io.isolated import Isolated
+from arcsm_cli.io.streams import label, open_regular
 
 FORMATS = ("PNG", "JPEG", "BMP", "PPM", "WEBP", "TIFF")
 """What Pillow may decode here; its other formats call programs or are of no use for images."""
@@ -76,12 +80,24 @@ def load_images(paths: Sequence[Path], options: DataOptions, name: str) -> Tenso
         UsageError: All together do not fit in memory.
     """
     result = torch.empty(0)
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        # Pillow warns about large pictures, which are refused here, and about broken metadata
-        warnings.simplefilter("ignore")
+    workers = min(8, os.cpu_count() or 1, len(paths))
+    with ExitStack() as stack:
+        idle: SimpleQueue[Isolated] = SimpleQueue()
+        for _ in range(workers):
+            idle.put(stack.enter_context(closing(Isolated(_Decoder, label(name)))))
+        pool = stack.enter_context(ThreadPoolExecutor(workers))
+
+        def decoded_by_one(path: Path) -> Tensor:
+            decoder = idle.get()
+            try:
+                pixels = decoder.call("pixels", str(path), size=3 * MAX_PIXELS, name=label(path))
+            finally:
+                idle.put(decoder)
+            return fit(torch.from_numpy(pixels)[None], options)[0]
+
         for start in range(0, len(paths), _GROUP):
             group = paths[start : start + _GROUP]
-            decoded = pool.map(lambda path: fit(decode(path)[None], options)[0], group)
+            decoded = pool.map(decoded_by_one, group)
             for row, image in enumerate(decoded, start):
                 if row == 0:
                     if image.numel() * len(paths) > MAX_BYTES:
@@ -101,7 +117,18 @@ def load_images(paths: Sequence[Path], options: DataOptions, name: str) -> Tenso
     return result
 
 
-def decode(path: Path) -> Tensor:
+class _Decoder:
+    """Pillow and the libraries below it, in a process of their own.
+
+    These write complaints of theirs to standard error and take memory as they see fit.
+    """
+
+    def pixels(self, path: str) -> NDArray[np.uint8]:
+        """Return what `decode` does."""
+        return decode(Path(path))
+
+
+def decode(path: Path) -> NDArray[np.uint8]:
     """Decode one image file to uint8, C x H x W with C = 1 (grey) or 3 (RGB).
 
     Transparency is dropped, palettes and other colour models are converted to RGB; of a file
@@ -112,10 +139,12 @@ def decode(path: Path) -> Tensor:
         MissingInputError: It cannot be read.
     """
     try:
-        file = open(path, "rb")  # noqa: SIM115 - closed by the with statement below
+        file = open_regular(path)
     except OSError as error:
         raise MissingInputError(f"{label(path)}: {error.strerror or error}") from error
-    with file:
+    with file, warnings.catch_warnings():
+        # Pillow warns about large pictures, which are refused here, and about broken metadata
+        warnings.simplefilter("ignore")
         try:
             with Image.open(file, formats=FORMATS) as image:
                 width, height = image.size
@@ -134,7 +163,7 @@ def decode(path: Path) -> Tensor:
         except Exception as error:  # hostile files make decoders raise nearly anything
             raise DamagedInputError(f"{label(path)}: cannot be decoded as an image") from error
     planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-    return torch.from_numpy(np.ascontiguousarray(planes))
+    return np.ascontiguousarray(planes)
 
 
 def _middle(values: Tensor, height: int, width: int) -> Tensor:

@@ -16,6 +16,7 @@ from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.io.streams import label, show
 
 _DELIMITERS = (";", "\t", ",")
+_MAX_LINE = 2**24  # characters
 
 
 def read_table(path: Path) -> Tensor:
@@ -45,13 +46,15 @@ def read_table(path: Path) -> Tensor:
             file.seek(0)
             return _parse(_rows(file, delimiter), where)
     except csv.Error as error:
-        raise DamagedInputError(f"{where}: is not a table of numbers: {error}") from error
+        raise DamagedInputError(
+            f"{where}: is not a table of numbers: {show(str(error), 100)}"
+        ) from error
 
 
 def _sniff(file: TextIO) -> str | None:
     """Return the delimiter of the table, ``None`` for white space."""
     # the second line with content: a header may hold spaces or commas that part nothing
-    first, second = [*itertools.islice(_content(file), 2), "", ""][:2]
+    first, second = [*itertools.islice(filter(str.strip, _lines(file)), 2), "", ""][:2]
     for delimiter in _DELIMITERS:
         if delimiter in (second or first):
             return delimiter
@@ -61,28 +64,38 @@ def _sniff(file: TextIO) -> str | None:
     return None
 
 
-def _content(file: TextIO) -> Iterator[str]:
-    for line in file:
-        if len(line) > 2**24:
-            raise csv.Error("a line is longer than 16 MiB")
+def _lines(file: TextIO) -> Iterator[str]:
+    """Iterate over all lines; those without content are empty."""
+    while line := file.readline(_MAX_LINE + 1):
+        if len(line) > _MAX_LINE:
+            raise csv.Error(f"a line is longer than {_MAX_LINE} characters")
         if "\0" in line:
             raise csv.Error("it holds binary zeros")
-        if line.strip() and not line.startswith("#"):
-            yield line
+        yield line if line.strip() and not line.startswith("#") else "\n"
 
 
 def _rows(file: TextIO, delimiter: str | None) -> Iterator[tuple[int, list[str]]]:
     """Iterate over line numbers and cells; lines without content stay, to keep the count."""
-    lines = (line if line.strip() and not line.startswith("#") else "\n" for line in file)
+    lines = _lines(file)
     if delimiter is None:
         for number, line in enumerate(lines, 1):
             if cells := line.split():
                 yield number, [cell.strip('"') for cell in cells]
         return
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
-    for cells in reader:
+    open_line = 0
+
+    def one_by_one() -> Iterator[str]:
+        nonlocal open_line
+        for number, line in enumerate(lines, 1):
+            if open_line:  # the reader would go on collecting cells for ever
+                raise csv.Error(f"a quoted cell of line {open_line} does not end in it")
+            open_line = number
+            yield line
+
+    for cells in csv.reader(one_by_one(), delimiter=delimiter, skipinitialspace=True, strict=True):
+        number, open_line = open_line, 0
         if cells:
-            yield reader.line_num, cells
+            yield number, cells
 
 
 def _parse(rows: Iterator[tuple[int, list[str]]], where: str) -> Tensor:

@@ -4,9 +4,11 @@ The files are read here and not by torchvision, whose CIFAR-10 reader unpickles:
 from its binary version instead.
 """
 
+import contextlib
 import gzip
 import math
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,7 +21,8 @@ from arcsm_cli.data.arrays import label_values
 from arcsm_cli.data.dataset import DataOptions, Dataset
 from arcsm_cli.data.download import ensure, gz
 from arcsm_cli.errors import DamagedInputError, UnavailableError
-from arcsm_cli.io.streams import label
+from arcsm_cli.io.isolated import Isolated
+from arcsm_cli.io.streams import label, open_regular
 
 MAX_IDX_BYTES = 2**30
 MAX_SVHN_IMAGES = 1_000_000
@@ -97,8 +100,8 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
     packed = None if path.exists() else gz(path)
     where = label(packed or path)
     try:
-        with gzip.open(packed) if packed else open(path, "rb") as stream:
-            return _idx(stream, dimensions, where)
+        with open_regular(packed or path) as file:
+            return _idx(gzip.GzipFile(fileobj=file) if packed else file, dimensions, where)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DamagedInputError(f"{where}: damaged gzip file") from error
     except OSError as error:
@@ -142,7 +145,7 @@ def _cifar_records(path: Path) -> NDArray[np.uint8]:
     """Read one batch of the binary version: a label byte and 3 x 32 x 32 values per record."""
     limit = 100_000 * CIFAR_RECORD  # ten times a real batch
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             content = file.read(limit + 1)
     except OSError as error:
         raise UnavailableError(f"{label(path)}: {error.strerror or error}") from error
@@ -168,32 +171,75 @@ def _svhn(split: str, options: DataOptions) -> tuple[Tensor, Tensor]:
         download_url(url, str(staging), name, md5)
 
     ensure("svhn", options.root, [file], options, fetch)
-    path = options.root / file
-    images, numbers = _read_mat(path)
-    classes = label_values(numbers, images.shape[3], label(path))
+    return read_svhn(options.root / file)
+
+
+def read_svhn(path: Path) -> tuple[Tensor, Tensor]:
+    """Read the images (N x 3 x 32 x 32) and classes of a MATLAB file laid out as SVHN's are.
+
+    Raises:
+        DamagedInputError: It is no such file.
+    """
+    where = label(path)
+    try:
+        open_regular(path).close()
+    except OSError as error:
+        raise UnavailableError(f"{where}: {error.strerror or error}") from error
+    damaged = DamagedInputError(f"{where}: damaged: no images 32 x 32 x 3 x N with N labels")
+    with contextlib.closing(Isolated(lambda: _MatFile(path, where), where)) as file:
+        declared = file.call("declared")
+        shape, kind = declared.get("X", ((), ""))
+        count = shape[3] if len(shape) == 4 else 0
+        sound = (
+            shape[:3] == [32, 32, 3]
+            and kind == "uint8"
+            and 0 < count <= MAX_SVHN_IMAGES
+            and sorted(declared.get("y", ((), ""))[0]) == sorted((count, 1))
+        )
+        if not sound:
+            raise damaged
+        images = file.call("array", "X", size=count * 3072)
+        numbers = file.call("array", "y", size=count * 8)
+    if list(images.shape) != shape or images.dtype != np.uint8:
+        raise damaged
+    classes = label_values(numbers, count, where)
     if classes.min() < 0 or classes.max() > 10:
-        raise DamagedInputError(f"{label(path)}: damaged: labels are not 1 to 10")
+        raise DamagedInputError(f"{where}: damaged: labels are not 1 to 10")
     # height, width, channel, image in the file, where the class 10 is the digit 0
     values = torch.from_numpy(np.ascontiguousarray(images.transpose(3, 2, 0, 1)))
     return values, classes % 10
 
 
-def _read_mat(path: Path) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-    from scipy.io import loadmat, whosmat
+class _MatFile:
+    """A MATLAB file, whose reader hostile files make take any memory or raise nearly anything."""
 
-    try:
-        declared = {name: (shape, kind) for name, shape, kind in whosmat(str(path))}
-        shape, kind = declared["X"]
-        count = int(shape[3])
-        sound = (
-            (tuple(shape[:3]), kind) == ((32, 32, 3), "uint8")
-            and 0 < count <= MAX_SVHN_IMAGES
-            and sorted(declared["y"][0]) == sorted((count, 1))
-        )
-        if sound:
-            arrays = loadmat(str(path), variable_names=["X", "y"])
-            if arrays["X"].shape == tuple(shape) and arrays["X"].dtype == np.uint8:
-                return arrays["X"], arrays["y"]
-    except Exception as error:  # hostile files make the reader raise nearly anything
-        raise DamagedInputError(f"{label(path)}: damaged, or no MATLAB 5 file") from error
-    raise DamagedInputError(f"{label(path)}: damaged: no images 32 x 32 x 3 x N with N labels")
+    def __init__(self, path: Path, name: str) -> None:
+        self._path, self._name = path, name
+
+    def declared(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Return the shape and the type of each array by name."""
+        from scipy.io import whosmat
+
+        with self._errors():
+            return {
+                name: (tuple(map(int, shape)), kind) for name, shape, kind in whosmat(self._path)
+            }
+
+    def array(self, name: str) -> NDArray[Any]:
+        """Return one array of plain numbers."""
+        from scipy.io import loadmat
+
+        with self._errors():
+            found = np.asarray(loadmat(self._path, variable_names=[name])[name])
+            if found.dtype.kind not in "iuf":
+                raise TypeError("no numbers")
+            return found
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise DamagedInputError(f"{self._name}: damaged, or no MATLAB 5 file") from error

@@ -140,6 +140,10 @@ def _entry(key: str, value: object, offset: int, name: str) -> Entry:
     if not _naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise DamagedInputError(f"{what} has impossible offsets")
     start, stop = offsets
+    # Without its zeros too: steps from one axis to the next must fit 64 bits even if nothing is
+    # there.
+    if math.prod(max(1, side) for side in shape) * SIZES[dtype] >= 1 << 63:
+        raise DamagedInputError(f"{what} has an impossible shape")
     if math.prod(shape) * SIZES[dtype] != stop - start:
         raise DamagedInputError(f"{what} has {stop - start} bytes, which its shape contradicts")
     return Entry(key, dtype, tuple(shape), offset + start, stop - start)

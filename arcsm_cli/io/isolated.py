@@ -30,6 +30,7 @@ from arcsm_cli.errors import ArcsmError, DamagedInputError, UnavailableError
 MEMORY = 1 << 30  # bytes that a reader may take, beside twice those asked for
 SECONDS = 20.0  # of processor time for each request ...
 RATE = 4 << 20  # ... and one more for as many bytes asked for
+_PLAIN = "biufc"  # kinds of arrays that are nothing but numbers
 _PIPE = 1 << 20
 _LONGEST = 64 << 20  # characters of an answer that is no array
 
@@ -90,13 +91,14 @@ class Isolated:
             self.close()
             raise
 
-    def call(self, method: str, *arguments: Any, size: int = 0) -> Any:
+    def call(self, method: str, *arguments: Any, size: int = 0, name: str = "") -> Any:
         """Call a method of the object.
 
         Arguments:
             method: its name.
             arguments: what JSON can express.
             size: bytes that the result will take, about.
+            name: what messages call the file, if not as said at first.
 
         Returns:
             an array, or what JSON can express (tuples become lists).
@@ -106,8 +108,9 @@ class Isolated:
             DamagedInputError: the process died or went over its limits.
         """
         with self._lock:
+            self._name = name or self._name
             try:
-                self._send([method, arguments, size])
+                self._send([method, arguments, size, self._name])
                 return self._receive()
             except ArcsmError:
                 raise
@@ -132,6 +135,8 @@ class Isolated:
             raise getattr(errors, kind, RuntimeError)(head["message"])
         if "dtype" not in head:
             return head["value"]
+        if np.dtype(head["dtype"]).kind not in _PLAIN:
+            raise self._died()
         array = np.empty(head["shape"], head["dtype"])
         self._fill(array.reshape(-1).view(np.uint8).data)
         return array
@@ -188,7 +193,7 @@ def _serve(
             text = b""
             while len(text) < int.from_bytes(head, "little"):
                 text += stream.read(1 << 16)
-            method, arguments, size = json.loads(text)
+            method, arguments, size, name = json.loads(text)
             work = functools.partial(getattr(found[0], method), *arguments)
             _answer(answers, work, size, name)
     finally:
@@ -216,6 +221,8 @@ def _answer(answers: int, work: Callable[[], Any], size: int, name: str) -> None
         value = work()
         if isinstance(value, np.ndarray):
             body = np.ascontiguousarray(value)
+            if body.dtype.kind not in _PLAIN:  # anything else could be addresses
+                raise TypeError(f"an array of {body.dtype}")
             head = {"dtype": body.dtype.str, "shape": body.shape}
         else:
             head = {"value": value.item() if isinstance(value, np.generic) else value}

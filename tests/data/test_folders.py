@@ -31,7 +31,7 @@ def test_a_flat_folder_is_read_whole_in_the_order_of_names(
 ) -> None:
     save_images(tmp_path, "b.png", "a.png", "c.bmp")
     data = load(tmp_path)
-    assert torch.equal(data.values[1], decode(tmp_path / "b.png"))
+    assert torch.equal(data.values[1], torch.from_numpy(decode(tmp_path / "b.png")))
     assert data.labels is None
 
 
@@ -121,7 +121,9 @@ def test_grey_images_among_coloured_ones_become_coloured(tmp_path: Path, save_im
     save_images(tmp_path, "b.png", mode="RGB")
     values = load(tmp_path).values
     assert values.shape == (3, 3, 8, 8)
-    assert all(torch.equal(values[2, i], decode(tmp_path / "c.png")[0]) for i in range(3))
+    assert all(
+        torch.equal(values[2, i], torch.from_numpy(decode(tmp_path / "c.png"))[0]) for i in range(3)
+    )
 
 
 def test_an_image_that_vanishes_is_missing(tmp_path: Path) -> None:

@@ -219,7 +219,9 @@ def test_celeba_has_the_splits_of_its_partition(
 
 def test_celeba_images_are_those_of_the_partition(celeba: Path, options: DataOptions) -> None:
     values = load("celeba:valid", options).values
-    assert torch.equal(values[0], decode(celeba / "img_align_celeba" / "000007.jpg"))
+    assert torch.equal(
+        values[0], torch.from_numpy(decode(celeba / "img_align_celeba" / "000007.jpg"))
+    )
 
 
 def test_celeba_is_cropped_and_resized(celeba: Path, options: DataOptions) -> None:

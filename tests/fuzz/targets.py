@@ -1,0 +1,333 @@
+"""What is fuzzed: for each reader, a function of bytes that lets only the documented errors pass.
+
+`TARGETS` lists them with the files to start from and the changes that get past their checksums.
+"""
+
+import contextlib
+import functools
+import io
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from arcsm_cli.errors import ArcsmError, DamagedInputError, MissingInputError, UsageError
+from tests.fuzz import building, mutators, seeds
+from tests.fuzz.mutators import Mutator
+
+_LONGEST = 1000  # characters of a message
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader under test.
+
+    Attributes:
+        run: reads a file of these bytes; raises what no reader may raise.
+        seeds: sound files.
+        change: a structure-aware change.
+        modules: those that the reader is in, whose branches guide the fuzzer.
+        longest: bytes of the longest input worth trying.
+    """
+
+    run: Callable[[bytes], None]
+    seeds: Callable[[], list[bytes]]
+    change: Mutator
+    modules: tuple[str, ...]
+    longest: int = 1 << 14
+
+    def mutate(self, data: bytes, rng: random.Random) -> bytes:
+        """Return other bytes, close to these."""
+        return mutators.mutated(data, self.change, rng)[: self.longest]
+
+
+@contextlib.contextmanager
+def documented(*more: type[ArcsmError]) -> Iterator[None]:
+    """Let pass that the input is damaged, in one line that a terminal can show."""
+    try:
+        yield
+    except (DamagedInputError, *more) as error:
+        message = str(error)
+        assert message.isprintable(), f"not one line: {message!r}"
+        assert len(message) <= _LONGEST, f"{len(message)} characters: {message[:200]}"
+
+
+@functools.cache
+def _folder(process: int) -> Path:
+    """A folder for this process, in memory where the system has such a place."""
+    memory = Path("/dev/shm")
+    where = memory if os.access(memory, os.W_OK) else None
+    folder = tempfile.TemporaryDirectory(prefix="arcsm-fuzz-", dir=where)
+    _kept.append(folder)
+    return Path(folder.name)
+
+
+_kept: list[Any] = []  # the folders vanish with the process
+
+
+def _file(data: bytes, name: str = "input") -> Path:
+    path = _folder(os.getpid()) / name
+    path.write_bytes(data)
+    return path
+
+
+def checkpoint(data: bytes) -> None:
+    """Checkpoints and resume files, up to the model."""
+    from arcsm_cli.io.checkpoint import load_resume
+    from arcsm_cli.models.load import load_any
+
+    path = _file(data)
+    with documented():
+        load_any(path)
+    with documented():
+        load_resume(path)
+
+
+def info(data: bytes) -> None:
+    """What `arcsm info` prints of a checkpoint, a resume file or a reference."""
+    from arcsm_cli.commands.info import run
+
+    path = _file(data)
+    for json in (False, True):
+        with contextlib.redirect_stdout(io.StringIO()) as printed, documented():
+            run(str(path), json=json)
+        lines = printed.getvalue().split("\n")
+        assert all(line.isprintable() for line in lines), "control characters on stdout"
+
+
+def reference(data: bytes) -> None:
+    """The typical statistics beside a model."""
+    from arcsm_cli.io.reference_file import load_reference_file
+
+    with documented():
+        load_reference_file(_file(data))
+
+
+def samples(data: bytes) -> None:
+    """Sample files that are sound HDF5, built as the bytes say, read in this process."""
+    from arcsm_cli.io.sample_reader import SampleReader
+
+    path = _file(building.hdf5(data))
+    with documented():
+        reader = SampleReader(path, "input")
+        shapes, _ = reader.contents()
+        for name, (count, *_) in shapes.items():
+            reader.read(name, 0, min(count, 1 << 16))
+
+
+def samples_raw(data: bytes) -> None:
+    """Sample files of any bytes, read as commands read them: by another process."""
+    from arcsm_cli.io.samples import SampleFile
+
+    with documented(), SampleFile(_file(data)) as file:
+        for name in file.names:
+            file.read(0, min(len(file), 1 << 16), name)
+
+
+def comparison(data: bytes) -> None:
+    """Results of experiments: the JSON that describes them, or any bytes."""
+    from arcsm_cli.io.comparison_file import load_comparison
+
+    with documented():
+        load_comparison(_file(data))
+
+
+def array(data: bytes) -> None:
+    """DATA in .npy and .npz files."""
+    from arcsm_cli.data.files import load_file
+
+    with documented():
+        load_file(str(_file(data)))
+
+
+def table(data: bytes) -> None:
+    """DATA in text files."""
+    from arcsm_cli.data.tables import read_table
+
+    with documented():
+        read_table(_file(data))
+
+
+def image(data: bytes) -> None:
+    """Pictures of a folder."""
+    from arcsm_cli.data.images import decode
+
+    with documented():
+        decode(_file(data))
+
+
+def downloads(data: bytes) -> None:
+    """The files of MNIST, CIFAR-10, SVHN and CelebA; the first byte chooses."""
+    from arcsm_cli.data import celeba, vision
+
+    kind, content = (data[0] if data else 0) % 6, data[1:]
+    folder = _folder(os.getpid()) / "downloads"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    path = folder / "file"
+    (path if kind != 2 else folder / "file.gz").write_bytes(content)
+    with documented():
+        match kind:
+            case 0 | 2:
+                vision.read_idx(path, 3)
+            case 1:
+                vision.read_idx(path, 1)
+            case 3:
+                vision._cifar_records(path)
+            case 4:
+                vision.read_svhn(path)
+            case _:
+                celeba._partition(path, "0")
+
+
+@functools.cache
+def _options() -> tuple[list[Any], dict[str, Any]]:
+    """The parameters of `train`, and their types."""
+    from arcsm_cli.cli_command import build_command, load_command
+
+    command = build_command("train", load_command("train").run)
+    return command.params, command._types()
+
+
+def config(data: bytes) -> None:
+    """The file of `--config`, against the options of `train`."""
+    from arcsm_cli.cli_config import Config
+
+    parameters, types = _options()
+    with documented(UsageError, MissingInputError):
+        Config(str(_file(data, "config.toml")), parameters, types)
+
+
+def text(data: bytes) -> None:
+    """JSON in files: a configuration of a model, a chain of commands."""
+    from arcsm_cli.io import bounded_json
+    from arcsm_cli.io.provenance import extend, parse_chain
+    from arcsm_cli.models.restore import config_type, parameter_count
+
+    content = data.decode("utf-8", "replace")
+    with documented():
+        chain = parse_chain(content, "input")
+        bounded_json.dump(extend([chain], {"command": "sample"}))  # what is read can be written
+    try:
+        value = bounded_json.parse(content, size=1 << 22)
+    except bounded_json.JSONError:
+        return
+    with documented():
+        parameter_count(config_type(value).from_dict(value))
+
+
+def _json_text(data: bytes, rng: random.Random) -> bytes:
+    return mutators.hostile_json(data.decode(), rng).encode("utf-8", "surrogatepass")
+
+
+def _described(data: bytes, rng: random.Random) -> bytes:
+    """A comparison file whose description has been changed; its datasets stay."""
+    import h5py
+
+    if data not in seeds_of("comparison"):  # h5py would not survive just anything
+        data = rng.choice(seeds_of("comparison"))
+    buffer = io.BytesIO(data)
+    with h5py.File(buffer, "r+") as file:
+        key = rng.choice(("comparison", "comparison", "comparison", "provenance"))
+        file.attrs[key] = mutators.hostile_json(file.attrs[key], rng)
+    return buffer.getvalue()
+
+
+@functools.cache
+def seeds_of(name: str) -> tuple[bytes, ...]:
+    """The sound files of a target."""
+    return tuple(TARGETS[name].seeds())
+
+
+def _npy_or_npz(data: bytes, rng: random.Random) -> bytes:
+    return (mutators.npz if data[:2] == b"PK" else mutators.npy)(data, rng)
+
+
+def _download(data: bytes, rng: random.Random) -> bytes:
+    kind = (data[0] if data else 0) % 6
+    change = {2: mutators.packed, 4: mutators.mat}.get(kind, mutators.blindly)
+    return data[:1] + change(data[1:], rng)
+
+
+_CELLS = (",", ";", "\t", " ", "\n", '"', "nan", "inf", "1e999", "1_0", "0x1", "\0", "#", "\r", "-",
+          "\ufeff", "9" * 400, "١", "a")  # fmt: skip
+_TOML = ("=", "\n", "steps", "hidden", ".", "[", "]", "{", "}", '"', "'", '"""', "1e999", "nan",
+         "inf", "true", "0x" + "f" * 9000, "9" * 5000, "1979-05-27", '"\\u0000"', '"\\n"', ",",
+         "a.a.a.a.a.a.a.a.a.a", "[[a]]\n", "\\", "#", "-", "_")  # fmt: skip
+
+_HEADERS = ("arcsm_cli.io.header", "arcsm_cli.io.bounded_json", "arcsm_cli.io.streams")
+_CHECKPOINTS = (*_HEADERS, "arcsm_cli.io.checkpoint", "arcsm_cli.io.provenance")
+_MODELS = ("arcsm_cli.models.load", "arcsm_cli.models.restore", "arcsm_cli.models.config",
+           "arcsm_cli.models.vae_config")  # fmt: skip
+_HDF5 = ("arcsm_cli.io.hdf5_guard", "arcsm_cli.io.hdf5_heap", "arcsm_cli.io.isolated")
+_PIL = tuple(
+    f"PIL.{kind}ImagePlugin" for kind in ("Png", "Jpeg", "Bmp", "Ppm", "WebP", "Tiff", "Mpo")
+)
+
+TARGETS: dict[str, Target] = {
+    "checkpoint": Target(
+        checkpoint, seeds.checkpoints, mutators.safetensors, (*_CHECKPOINTS, *_MODELS)
+    ),
+    "info": Target(
+        info,
+        lambda: seeds.checkpoints()[::5] + seeds.references(),
+        mutators.safetensors,
+        (*_CHECKPOINTS, "arcsm_cli.cli_table", "arcsm_cli.commands.info"),
+    ),
+    "reference": Target(
+        reference,
+        seeds.references,
+        mutators.safetensors,
+        (*_HEADERS, "arcsm_cli.io.reference_file"),
+    ),
+    "samples": Target(
+        samples,
+        lambda: [bytes(8), bytes(range(64))],
+        mutators.blindly,
+        (*_HDF5, "arcsm_cli.io.sample_reader", "arcsm_cli.io.sample_layout"),
+        64,
+    ),
+    "samples-raw": Target(
+        samples_raw,
+        seeds.sample_files,
+        mutators.blindly,
+        (*_HDF5, "arcsm_cli.io.samples", "arcsm_cli.io.streams"),
+        1 << 16,
+    ),
+    "comparison": Target(
+        comparison,
+        seeds.comparisons,
+        _described,
+        (*_HDF5, "arcsm_cli.io.comparison_file", "arcsm_cli.io.bounded_json"),
+        1 << 16,
+    ),
+    "array": Target(
+        array,
+        seeds.arrays,
+        _npy_or_npz,
+        ("arcsm_cli.data.arrays", "arcsm_cli.data.files", "zipfile"),
+    ),
+    "table": Target(
+        table, seeds.tables, mutators.words(*_CELLS), ("arcsm_cli.data.tables",), 1 << 12
+    ),
+    "image": Target(image, seeds.images, mutators.png, ("arcsm_cli.data.images", *_PIL), 1 << 12),
+    "downloads": Target(
+        downloads,
+        seeds.downloads,
+        _download,
+        ("arcsm_cli.data.vision", "arcsm_cli.data.celeba", "arcsm_cli.io.isolated", "gzip"),
+    ),
+    "config": Target(
+        config, seeds.configs, mutators.words(*_TOML), ("arcsm_cli.cli_config", "tomllib"), 1 << 15
+    ),
+    "json": Target(
+        text,
+        seeds.texts,
+        _json_text,
+        ("arcsm_cli.io.bounded_json", "arcsm_cli.io.provenance", *_MODELS),
+    ),
+}
