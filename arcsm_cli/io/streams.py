@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from io import BufferedReader
-from io import BufferedReader
 from pathlib import Path
 from typing import IO, Literal, TextIO
 
@@ -63,10 +62,6 @@ def local_input(source: str | os.PathLike[str]) -> Iterator[Path]:
             raise DamagedInputError(
                 f"{STDIN}: is a folder or a device, where a file or a pipe is expected"
             )
-        if _is_device(sys.stdin):
-            raise DamagedInputError(
-                f"{STDIN}: is a folder or a device, where a file or a pipe is expected"
-            )
         with _spool(sys.stdin.buffer, STDIN) as path:
             yield path
         return
@@ -86,27 +81,6 @@ def local_input(source: str | os.PathLike[str]) -> Iterator[Path]:
     else:
         what = "a folder" if stat.S_ISDIR(mode) else "a device or socket"
         raise DamagedInputError(f"{label(name)}: is {what}, where a file or a pipe is expected")
-
-
-def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
-    """Open a file of a data set for reading in binary.
-
-    Raises:
-        OSError: it cannot be opened.
-        DamagedInputError: it is a pipe, which would be waited for, or a device.
-    """
-    mode = os.stat(path).st_mode
-    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # of a folder the system complains itself
-        return open(path, "rb")
-    raise DamagedInputError(f"{label(path)}: is a pipe or a device, where a file is expected")
-
-
-def _is_device(stream: TextIO) -> bool:
-    try:
-        mode = os.fstat(stream.buffer.fileno()).st_mode
-    except (OSError, ValueError):  # it is no file of the system's
-        return False
-    return stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISDIR(mode)
 
 
 def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
