@@ -62,6 +62,15 @@ def run(
             help="What to train on (likelihood, orders; two-d: names with commas).",
         ),
     ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            "--methods",
+            metavar="M,M,...",
+            show_default="by NAME",
+            help="What to compare (cost, two-d; there mle K is a baseline of K components).",
+        ),
+    ] = None,
     steps: Annotated[
         int | None,
         typer.Option(
@@ -160,7 +169,7 @@ def run(
       arcsm plot cost.h5 -o cost.png
       arcsm compare convergence --sigmas 0.01,0.1 --projections 1,10 --steps 5000 -o c.h5 --json
       arcsm compare likelihood --data mnist --data-dir data -o likelihood.h5
-      arcsm compare two-d --data moons,rings --seeds 0,1,2,3,4 -o two-d.h5
+      arcsm compare two-d --data moons,rings --methods csm,"mle 10" -o two-d.h5
     """
     from arcsm_cli.comparisons.experiments import experiment
     from arcsm_cli.comparisons.held_out import train_and_test
@@ -173,6 +182,7 @@ def run(
         "seeds": _integers("--seeds", seeds, 0, 2**31 - 1),
         "dims": _integers("--dims", dims, 2, 5000),
         "data": data,
+        "methods": None if methods is None else tuple(dict.fromkeys(methods.split(","))),
         "steps": steps,
         "lr": _positive("--lr", lr),
         "batch_size": batch_size,

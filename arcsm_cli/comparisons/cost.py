@@ -14,10 +14,11 @@ import numpy as np
 from arcsm_cli.comparisons.cost_worker import work
 from arcsm_cli.comparisons.memory import MIB, resident
 from arcsm_cli.comparisons.tables import Columns, Record, Track, distinct, where
-from arcsm_cli.errors import ArcsmError
+from arcsm_cli.errors import ArcsmError, UsageError
 
 _POLL = 0.05  # seconds
 _START = 600.0  # seconds that a process may take to start, on a busy machine
+_METHODS = ("csm", "ssm", "ssm-vr", "dsm", "sm", "csm network", "energy network")
 _FEW = 50  # dimensions, below which calls cost more than arithmetic
 
 
@@ -61,8 +62,12 @@ def run(settings: Settings, track: Track[Any]) -> dict[str, list[Record]]:
     method, D and seed has a process of its own, which is killed at the limit.
 
     Raises:
+        UsageError: a method is unknown.
         ArcsmError: a process ended for another reason.
     """
+    for method in settings.methods:
+        if method not in _METHODS:
+            raise UsageError(f"--methods {method}: cost takes {', '.join(_METHODS)}")
     records: list[Record] = []
     for seed, method in track([(s, m) for s in settings.seeds for m in settings.methods]):
         for dimensions in settings.dims:

@@ -58,6 +58,9 @@ def test_the_file_goes_to_standard_output_alone(call_in: Call, tmp_path: Path) -
         (("convergence", "--sigmas", "0"), "--sigmas"),
         (("likelihood", "--lr", "nan"), "--lr"),
         (("two-d", "--data", "digits"), "--data"),
+        (("two-d", "--methods", "mle 0"), "--methods"),
+        (("cost", "--methods", "mle"), "--methods"),
+        (("variance", "--methods", "csm"), "--methods"),
         (("orders", "--data", "digits:train"), "--data"),
     ],
 )
