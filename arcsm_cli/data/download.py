@@ -8,19 +8,26 @@ import logging
 import os
 import socket
 import sys
-import tempfile
+import time
 import urllib.error
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from arcsm_cli.data.dataset import DataOptions
 from arcsm_cli.errors import OutputError, UnavailableError
+from arcsm_cli.io.scratch import scratch_folder
 from arcsm_cli.io.streams import label
 
 logger = logging.getLogger(__name__)
 
 TIMEOUT = 30.0
 """Seconds without a byte after which the network counts as down."""
+
+ATTEMPTS = 3
+"""How often a download is begun that was cut off on the way."""
+
+PAUSE = 2.0
+"""Seconds before it is begun again; twice as many before each further time."""
 
 _LOCAL_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
 
@@ -30,8 +37,9 @@ def ensure(
 ) -> None:
     """See to it that the files of a data set exist, downloading them if that is allowed.
 
-    One process downloads, others wait for it. Everything is fetched into a hidden folder beside
-    and renamed at the end, so that a file that exists is whole.
+    One process downloads, others wait for it; if it is killed, the next one takes over. Everything
+    is fetched into a hidden folder beside and renamed at the end, so that a file that exists is
+    whole.
 
     Arguments:
         name: The data set, for messages.
@@ -58,9 +66,9 @@ def ensure(
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _lock(folder / f".{name}.lock"):
+        with _lock(name, folder / f".{name}.lock") as locked:
             if missing():
-                _stage(name, folder, fetch)
+                _stage(name, folder, fetch, alone=locked)
     except OSError as error:
         raise OutputError(f"{label(folder)}: {error.strerror or error}") from error
     if missing():
@@ -74,37 +82,56 @@ def gz(path: Path) -> Path | None:
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def _lock(name: str, path: Path) -> Iterator[bool]:
+    """Wait until no other process holds the lock; whether there is one at all."""
     with open(path, "a") as file:
-        # Some network file systems have no locks. Without one, two processes may download the
-        # same files, and each still renames whole ones into place.
-        with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _stage(name: str, folder: Path, fetch: Callable[[Path], None]) -> None:
-    logger.info("downloading %s to %s", name, folder)
-    with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
-        staging = Path(temporary)
-        timeout = socket.getdefaulttimeout()
-        socket.setdefaulttimeout(TIMEOUT)
+        locked = True
         try:
-            with _progress():
-                fetch(staging)
-        except Exception as error:  # each of urllib, http, gdown and torchvision has its own
-            number = getattr(error, "errno", None)
-            if number in _LOCAL_ERRORS and not isinstance(error, urllib.error.URLError):
-                raise
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise UnavailableError(f"'{name}' could not be downloaded: {reason}") from error
-        finally:
-            socket.setdefaulttimeout(timeout)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.warning("another process is downloading %s, waiting for it", name)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            # Some network file systems have no locks. Without one, two processes may download the
+            # same files, and each still renames whole ones into place.
+            locked = False
+        yield locked
+
+
+def _stage(name: str, folder: Path, fetch: Callable[[Path], None], *, alone: bool) -> None:
+    logger.info("downloading %s to %s", name, folder)
+    with scratch_folder(folder, f"{name}.download", alone=alone) as staging:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                _fetch(name, staging, fetch)
+                break
+            except UnavailableError as error:
+                # Where nothing has come at all, nothing will.
+                if attempt == ATTEMPTS or not any(staging.iterdir()):
+                    raise
+                logger.warning("%s; trying again", error)
+                time.sleep(PAUSE * 2 ** (attempt - 1))
         # in the order of the names: the last file of a set is the sign that it is complete
         for file in sorted(path for path in staging.rglob("*") if path.is_file()):
             target = folder / file.relative_to(staging)
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(file, target)
+
+
+def _fetch(name: str, staging: Path, fetch: Callable[[Path], None]) -> None:
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)
+    try:
+        with _progress():
+            fetch(staging)
+    except Exception as error:  # each of urllib, http, gdown and torchvision has its own
+        number = getattr(error, "errno", None)
+        if number in _LOCAL_ERRORS and not isinstance(error, urllib.error.URLError):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnavailableError(f"'{name}' could not be downloaded: {reason}") from error
+    finally:
+        socket.setdefaulttimeout(timeout)
 
 
 @contextlib.contextmanager

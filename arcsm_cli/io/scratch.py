@@ -1,4 +1,4 @@
-"""Temporary files of this process, and the removal of what killed processes left of theirs.
+"""Temporary files and folders of this process, and the removal of what killed processes left.
 
 A process that is killed cannot tidy up, so the next one does. Its file is called
 ``.STEM.HOSTxxxxxxxx.tmp``, and it holds a lock on it as long as it needs it, which the system drops
@@ -58,8 +58,33 @@ def scratch_file(folder: Path, stem: str, mode: int = 0o600) -> Iterator[Path]:
                 os.close(descriptor)
 
 
+@contextmanager
+def scratch_folder(folder: Path, stem: str, *, alone: bool) -> Iterator[Path]:
+    """Yield an empty folder of our own, removed at the end with all that is in it.
+
+    Args:
+        folder: where.
+        stem: what its name begins with, after a dot.
+        alone: the caller holds a lock that says that no other folder of that stem is in use, so
+            that those there are leftovers, to be removed.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if alone:
+        for path in leftovers(folder, stem):
+            shutil.rmtree(path, ignore_errors=True)
+    made = folder / scratch_name(stem)
+    try:
+        made.mkdir(mode=0o700)
+        yield made
+    finally:
+        with signals_held():
+            shutil.rmtree(made, ignore_errors=True)
+
+
 def scratch_name(stem: str) -> str:
-    """Return a new name with that stem which `sweep` knows: for files, or for folders."""
+    """Return a new name with that stem, by which leftovers are known."""
     return f".{stem}.{_HOST}{secrets.token_hex(4)}.tmp"
 
 
@@ -88,12 +113,6 @@ def sweep(folder: Path, stem: str) -> None:
     for path in leftovers(folder, stem):
         with suppress(OSError):
             _remove_unlocked(path)
-
-
-def sweep_folders(folder: Path, stem: str) -> None:
-    """Remove the folders of that stem: the caller holds a lock that says that none is in use."""
-    for path in leftovers(folder, stem):
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def leftovers(folder: Path, stem: str) -> list[Path]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,7 @@ class Session:
     report: Callable[[float, float | None], None]
     board: TensorBoard | None = None
     _valid_loss: float | None = field(default=None, init=False)
+    _ours: set[str] = field(default_factory=set, init=False)
 
     def run(self, state: TrainState, data: Dataset, valid: Dataset, *, force: bool) -> bool:
         """Train to the end; True if complete, False if stopped early with everything saved."""
@@ -107,15 +109,21 @@ class Session:
         if self._stream:
             return
         tensors, values = state.resume_file(self.provenance, self.digest)
-        with atomic_output(str(resume_path(self.output)), force=True) as path:
+        with self._output(str(resume_path(self.output))) as path:
             save_resume(path, tensors, values)
         self._write(state)
 
     def _write(self, state: TrainState) -> None:
-        # The first write honours --force; later ones replace this run's own file.
-        with atomic_output(self.output, force=self._force) as path:
+        with self._output(self.output) as path:
             save_checkpoint(path, state.checkpoint(self.provenance, self.digest))
-        self._force = True
+
+    @contextmanager
+    def _output(self, name: str) -> Iterator[Path]:
+        # The first write honours --force; later ones replace this run's own file. So of several
+        # runs that begin at once, the first to save has both files to itself.
+        with atomic_output(name, force=self._force or name in self._ours) as path:
+            yield path
+        self._ours.add(name)
 
 
 def resumed_state(

@@ -22,6 +22,7 @@ from arcsm_cli.data import download, vision
 from arcsm_cli.data.dataset import DataOptions
 from arcsm_cli.data.spec import load_data
 from arcsm_cli.errors import OutputError, UnavailableError
+from arcsm_cli.io.scratch import scratch_name
 
 
 def md5(content: bytes) -> str:
@@ -61,6 +62,11 @@ def network(monkeypatch: pytest.MonkeyPatch) -> Network:
     network = Network()
     monkeypatch.setattr("urllib.request.urlopen", network.urlopen)
     return network
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "PAUSE", 0.0)
 
 
 @pytest.fixture
@@ -148,6 +154,47 @@ def test_a_failed_download_leaves_no_file(served: Network, allowed: DataOptions)
         count(allowed)
     names = [path.name for path in (allowed.root / "MNIST" / "raw").iterdir()]
     assert names == [".mnist.lock"]
+
+
+def test_a_download_that_is_cut_off_is_begun_again(
+    served: Network, allowed: DataOptions, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = dict(served.files)
+    name = "train-labels-idx1-ubyte.gz"
+    urlopen = served.urlopen
+
+    def cut(request: Any, *given: Any, **named: Any) -> Response:
+        # On each of the mirrors, which are tried one after another.
+        early = served.fetched.count(name) < len(tv.MNIST.mirrors)
+        served.files[name] = whole[name][:10] if early else whole[name]
+        return urlopen(request, *given, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("urllib.request.urlopen", cut)
+        assert count(allowed) == 10
+    assert served.fetched.count(name) == len(tv.MNIST.mirrors) + 1
+    assert "trying again" in caplog.text
+
+
+def test_a_network_that_gives_nothing_is_asked_once(served: Network, allowed: DataOptions) -> None:
+    asked = []
+
+    def down(*_: Any, **__: Any) -> Response:
+        asked.append(1)
+        raise urllib.error.URLError("down")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("urllib.request.urlopen", down)
+        with pytest.raises(UnavailableError):
+            count(allowed)
+    assert len(asked) <= 2 * len(tv.MNIST.mirrors)
+
+
+def test_what_a_killed_download_left_is_removed(served: Network, allowed: DataOptions) -> None:
+    raw = allowed.root / "MNIST" / "raw"
+    (raw / scratch_name("mnist.download")).mkdir()
+    count(allowed)
+    assert not [path for path in raw.iterdir() if path.is_dir()]
 
 
 def test_a_download_that_failed_can_be_repeated(served: Network, allowed: DataOptions) -> None:

@@ -14,9 +14,9 @@ import pytest
 from arcsm_cli.io import scratch
 from arcsm_cli.io.scratch import (
     scratch_file,
+    scratch_folder,
     scratch_name,
     sweep,
-    sweep_folders,
     temporary_folder,
 )
 
@@ -185,13 +185,22 @@ def test_a_folder_that_is_gone_is_no_error(tmp_path: Path) -> None:
     sweep(tmp_path / "missing", "out")
 
 
-def test_folders_are_swept_with_all_that_is_in_them(tmp_path: Path) -> None:
-    folder = tmp_path / scratch_name("set")
-    (folder / "deep").mkdir(parents=True)
-    (folder / "deep" / "file").touch()
-    (tmp_path / scratch_name("other")).mkdir()
-    sweep_folders(tmp_path, "set")
-    assert len(left(tmp_path)) == 1
+def test_a_scratch_folder_goes_with_all_that_is_in_it(tmp_path: Path) -> None:
+    with scratch_folder(tmp_path, "set", alone=False) as folder:
+        (folder / "deep").mkdir()
+        (folder / "deep" / "file").touch()
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_leftover_folders_are_removed_by_who_is_alone(tmp_path: Path, alone: bool) -> None:
+    leftover, other = tmp_path / scratch_name("set"), tmp_path / scratch_name("other")
+    (leftover / "deep").mkdir(parents=True)
+    other.mkdir()
+    with scratch_folder(tmp_path, "set", alone=alone) as folder:
+        assert leftover.exists() == (not alone)
+        assert folder.exists()
+        assert other.exists()
 
 
 def test_the_temporary_folder_is_that_of_tmpdir(

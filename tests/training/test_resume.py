@@ -250,6 +250,17 @@ def test_an_existing_output_is_kept_unless_forced(run: Make) -> None:
     assert fresh.files[0].read_bytes() == b"precious"
 
 
+def test_a_run_leaves_alone_what_another_saved_meanwhile(run: Make) -> None:
+    fresh = run()
+    state = fresh.state()
+    fresh.files[1].write_bytes(b"theirs")
+    session = Session(fresh.output, "", [], lambda: False, lambda loss, valid: None)
+    with pytest.raises(OutputError):
+        session.run(state, fresh.data, fresh.valid, force=False)
+    assert fresh.files[1].read_bytes() == b"theirs"
+    assert not fresh.files[0].exists()
+
+
 def test_a_run_replaces_the_checkpoints_that_it_wrote_itself(run: Make) -> None:
     fresh = run(checkpoint_every=1)
     assert fresh.start(force=False)

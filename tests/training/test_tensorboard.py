@@ -66,3 +66,23 @@ def test_logging_does_not_change_the_weights(logged: Make, settings: Make, watch
     plain = fresh_state(state.model.config, state.settings, "cpu")
     train(plain, pictures, pictures, watcher())
     assert all(torch.equal(plain.average[k], v) for k, v in state.average.items())
+
+
+def test_a_training_goes_on_where_its_curves_cannot_be_written(
+    tmp_path: Path, settings: Make, data: Dataset, caplog: pytest.LogCaptureFixture, capfd: Any
+) -> None:
+    choices = Choices(hidden=(4,), score_hidden=(4,), context_width=2)
+    state = fresh_state(model_config(data, choices), settings(steps=4), "cpu")
+    board = TensorBoard(tmp_path / "log")
+    (events,) = (tmp_path / "log").iterdir()
+    events.unlink()
+    # The file is open, but what follows is written by name.
+    events.symlink_to("/dev/full")
+    session = Session(str(tmp_path / "m"), "", [], lambda: False, lambda loss, valid: None, board)
+    assert session.run(state, data, data, force=False)
+    board.close()
+    assert [r.getMessage() for r in caplog.records] == [
+        f"--log-dir {tmp_path / 'log'}: cannot be written: No space left on device; "
+        "the training goes on without it"
+    ]
+    assert capfd.readouterr() == ("", "")
