@@ -1,6 +1,5 @@
 """Data in one file, of whichever format its first bytes tell."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from arcsm_cli.data.arrays import (
 from arcsm_cli.data.dataset import MAX_BYTES, Dataset
 from arcsm_cli.data.tables import read_table
 from arcsm_cli.errors import DamagedInputError
+from arcsm_cli.io.provenance import sha256_file
 from arcsm_cli.io.samples import SampleFile
 from arcsm_cli.io.streams import HDF5_SIGNATURE, describe, label, local_input
 
@@ -45,16 +45,16 @@ def load_file(source: str, limit: int | None = None) -> Dataset:
                     f"{label(path)}: is {describe(head)}; data is .h5, .npz, .npy, a table of "
                     "numbers or a folder of images"
                 )
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
         if head.startswith(HDF5_SIGNATURE):
-            return _samples(path, source, digest, limit)
+            return _samples(path, source, limit)
         if head.startswith(NPY_MAGIC):
             values, labels = image_or_vector(read_npy(path), label(path)), None
         elif head.startswith(ZIP_MAGIC):
             values, labels = _npz(path)
         else:
             values, labels = read_table(path), None
+        # Last, since a file full of holes takes long to add up and is refused at once.
+        digest = sha256_file(path)
     return Dataset(source, values, labels, digest).limit(limit)
 
 
@@ -66,7 +66,7 @@ def _npz(path: Path) -> tuple[Tensor, Tensor | None]:
     return values, label_values(labels, len(values), f"{label(path)}, labels")
 
 
-def _samples(path: Path, source: str, digest: str, limit: int | None) -> Dataset:
+def _samples(path: Path, source: str, limit: int | None) -> Dataset:
     where = label(path)
     with SampleFile(path) as file:
         count = len(file) if limit is None else min(limit, len(file))
@@ -89,4 +89,4 @@ def _samples(path: Path, source: str, digest: str, limit: int | None) -> Dataset
         labels = None
         if "labels" in file.names:
             labels = label_values(file.read(0, count, "labels"), count, f"{where}, labels")
-        return Dataset(source, values, labels, digest, list(file.provenance))
+        return Dataset(source, values, labels, sha256_file(path), list(file.provenance))

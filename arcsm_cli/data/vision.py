@@ -24,7 +24,7 @@ from arcsm_cli.errors import DamagedInputError, UnavailableError
 from arcsm_cli.io.isolated import Isolated
 from arcsm_cli.io.streams import label, open_regular
 
-MAX_IDX_BYTES = 2**30
+MAX_IDX_BYTES = 2**28  # several times the largest of these
 MAX_SVHN_IMAGES = 1_000_000
 
 CIFAR_FOLDER = "cifar-10-batches-bin"
@@ -78,12 +78,12 @@ def _mnist(name: str, split: str, options: DataOptions) -> tuple[Tensor, Tensor]
 
     ensure(name, folder, [images, labels], options, fetch)
     values = read_idx(folder / images, 3).unsqueeze(1)
-    classes = read_idx(folder / labels, 1).long()
+    classes = read_idx(folder / labels, 1)
     if len(values) != len(classes):
         raise DamagedInputError(
             f"{label(folder / labels)}: {len(classes)} labels for {len(values)} images"
         )
-    return values, classes
+    return values, classes.long()
 
 
 def read_idx(path: Path, dimensions: int) -> Tensor:

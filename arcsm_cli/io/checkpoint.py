@@ -210,6 +210,11 @@ def _write(path: Path, metadata: dict[str, str], tensors: dict[str, torch.Tensor
 
 
 def _tensors(file: BufferedReader, header: Header, name: str) -> dict[str, torch.Tensor]:
+    total, memory = sum(entry.size for entry in header.entries), _memory()
+    if total > memory:  # a file full of holes, which takes no room on its disk
+        raise DamagedInputError(
+            f"{name}: its tensors take {total} bytes, more than this machine's memory of {memory}"
+        )
     tensors = {}
     for entry in header.entries:
         tensor = torch.empty(entry.shape, dtype=_DTYPES[entry.dtype])
@@ -225,6 +230,14 @@ def _tensors(file: BufferedReader, header: Header, name: str) -> dict[str, torch
             )
         tensors[entry.name] = tensor
     return tensors
+
+
+def _memory() -> int:
+    """Bytes of memory that this machine has."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):  # a system that does not say
+        return 1 << 40
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:

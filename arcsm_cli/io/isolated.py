@@ -220,7 +220,7 @@ def _answer(answers: int, work: Callable[[], Any], size: int, name: str) -> None
     try:
         value = work()
         if isinstance(value, np.ndarray):
-            body = np.ascontiguousarray(value)
+            body = np.asarray(value, order="C")
             if body.dtype.kind not in _PLAIN:  # anything else could be addresses
                 raise TypeError(f"an array of {body.dtype}")
             head = {"dtype": body.dtype.str, "shape": body.shape}

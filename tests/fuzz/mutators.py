@@ -9,6 +9,7 @@ import io
 import json
 import random
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -26,7 +27,12 @@ LITERALS = ("NaN", "Infinity", "-Infinity", "1e999", "-1e999", "9" * 5000, '{"a"
 _MARK = "\x00literal\x00"
 
 
-def blindly(data: bytes, rng: random.Random) -> bytes:
+def in_place(data: bytes, rng: random.Random) -> bytes:
+    """Change as `blindly` does, with everything else left where it is."""
+    return blindly(data, rng, kinds=5)
+
+
+def blindly(data: bytes, rng: random.Random, kinds: int = 6) -> bytes:
     """Change a few bytes, or numbers of several bytes, mostly near bytes that are not zero."""
     content = bytearray(data or b"\0")
     for _ in range(rng.choice((1, 1, 1, 2, 3, 5))):
@@ -36,7 +42,7 @@ def blindly(data: bytes, rng: random.Random) -> bytes:
                 break
             place = rng.randrange(len(content))
         place = max(0, min(len(content) - 1, place + rng.randint(-2, 2)))
-        match rng.randrange(6):
+        match rng.randrange(kinds):
             case 0:
                 content[place] = rng.randrange(256)
             case 1:
@@ -48,9 +54,10 @@ def blindly(data: bytes, rng: random.Random) -> bytes:
                 )
                 order = rng.choice(("little", "big"))
                 number = (value % (1 << 8 * width)).to_bytes(width, order)  # type: ignore[arg-type]
-                content[place : place + width] = number
+                content[place : place + width] = number[: len(content) - place]
             case 4:
                 start, size = rng.randrange(len(content)), rng.choice((1, 4, 8, 32))
+                size = min(size, len(content) - max(start, place))
                 content[place : place + size] = content[start : start + size]
             case _:
                 size = rng.choice((1, 2, 8, 64))
@@ -139,7 +146,8 @@ def npz(data: bytes, rng: random.Random) -> bytes:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = [(name, archive.read(name)) for name in archive.namelist()]
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with warnings.catch_warnings(), zipfile.ZipFile(buffer, "w") as archive:
+        warnings.simplefilter("ignore")  # of names that occur twice
         for name, content in members:
             match rng.randrange(6):
                 case 0:

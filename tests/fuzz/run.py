@@ -64,10 +64,12 @@ def _place(error: BaseException) -> str:
 
 def _watched(run: Any, findings: Findings) -> Any:
     """The target, with what it does wrong kept and not raised."""
-    memory = _memory()
+    from tests.fuzz.targets import ended
+
+    memory, told = _memory(), 0
 
     def once(data: bytes) -> None:
-        nonlocal memory
+        nonlocal memory, told
         start = time.process_time()
         try:
             run(data)
@@ -81,6 +83,9 @@ def _watched(run: Any, findings: Findings) -> Any:
             grown = (after - memory) >> 20
             findings.add(data, "large", f"{grown} MiB", f"{grown} MiB for {len(data)} bytes")
         memory = max(memory, after)
+        if sum(ended.values()) > told:
+            told = sum(ended.values())
+            print(f"CONTAINED {dict(ended)}", file=sys.stderr, flush=True)
 
     return once
 

@@ -170,7 +170,7 @@ def downloads() -> list[bytes]:
         buffer = io.BytesIO()
         savemat(buffer, content, do_compression=packed)
         found.append(b"\4" + buffer.getvalue())
-    return [*found, b"\5000001.jpg 0\n000002.jpg 1\n000003.jpg 2\n"]
+    return [*found, b"\5" + b"000001.jpg 0\n000002.jpg 1\n000003.jpg 2\n"]
 
 
 def configs() -> list[bytes]:
