@@ -5,8 +5,9 @@
     python tests/fuzz/run.py TARGET --replay FILE...
 
 An input that ends in anything but a documented error, takes long or takes much memory is kept in
-the folder of findings, once per place in the code, and fuzzing goes on. The exit code is 1 if
-there are any. What the corpus has reached is kept between runs.
+the folder of findings, once per place in the code, and fuzzing goes on: lines of stderr that begin
+with FINDING name them. Those with CONTAINED count how often the process that runs HDF5 has died.
+What the corpus has reached is kept between runs.
 """
 
 import argparse
@@ -23,10 +24,6 @@ import types
 import warnings
 from pathlib import Path
 from typing import Any
-
-# The folder of tests as the package of that name: an installed one may bear it, too.
-tests = sys.modules["tests"] = types.ModuleType("tests")
-tests.__path__ = [str(Path(__file__).parents[1])]
 
 _SLOW = 2.0  # seconds of processor time for one input
 _LARGE = 256 << 20  # bytes of memory that one input adds to the largest so far
@@ -157,4 +154,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # The folder of tests as the package of that name: an installed one may bear it, too.
+    package = sys.modules["tests"] = types.ModuleType("tests")
+    package.__path__ = [str(Path(__file__).resolve().parents[1])]
     main()
