@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from arcsm_cli.data.dataset import DataOptions, Dataset
+    from arcsm_cli.data.dataset import DataOptions
+    from arcsm_cli.data.stream import Examples
     from arcsm_cli.distributed.ranks import Ranks
     from arcsm_cli.evaluation.model_metrics import Evaluated
     from arcsm_cli.evaluation.vae_metrics import Likelihoods
@@ -318,7 +319,7 @@ class _Target(NamedTuple):
 
 def _collect(
     source: _Source,
-    examples: "Dataset",
+    examples: "Examples",
     batches: "Iterator[Evaluated]",
     target: _Target,
     seed: int,
@@ -365,7 +366,7 @@ def _model(
     target: _Target,
     ranks: "Ranks",
 ) -> dict[str, Any]:
-    from arcsm_cli.data.spec import load_data
+    from arcsm_cli.data.stream import open_stream
     from arcsm_cli.evaluation.model_metrics import (
         check_shape,
         default_method,
@@ -386,20 +387,21 @@ def _model(
             raise UsageError(f"--metric {metric} is of scores, {name} has none: use nll or bpd")
     if method is not None and not {"nll", "bpd"} & set(metrics):
         raise UsageError(f"--method {method} applies to the metrics nll and bpd alone")
-    examples = load_data(source.data, options, default_split="test", like=model.config.shape)
-    check_shape(model, examples)
-    batches = evaluate(
-        model,
-        examples,
-        metrics=metrics,
-        method=method,
-        perturb=perturb,
-        batch_size=target.batch_size or 128,
-        seed=options.seed,
-        ranks=ranks,
-    )
-    with progress(len(examples), "evaluating") as bar:
-        figures = _collect(source, examples, batches, target, options.seed, ranks, bar.update)
+    stream = open_stream(source.data, options, default_split="test", like=model.config.shape)
+    with stream as examples:
+        check_shape(model, examples)
+        batches = evaluate(
+            model,
+            examples,
+            metrics=metrics,
+            method=method,
+            perturb=perturb,
+            batch_size=target.batch_size or 128,
+            seed=options.seed,
+            ranks=ranks,
+        )
+        with progress(len(examples), "evaluating") as bar:
+            figures = _collect(source, examples, batches, target, options.seed, ranks, bar.update)
     if not ranks.is_first:
         return {}
     result: dict[str, Any] = {
@@ -424,7 +426,7 @@ def _vae(
     feature_weights: str | None,
     ranks: "Ranks",
 ) -> dict[str, Any]:
-    from arcsm_cli.data.spec import load_data
+    from arcsm_cli.data.stream import open_stream
     from arcsm_cli.evaluation.vae_metrics import (
         check_metrics,
         evaluate_vae,
@@ -445,44 +447,45 @@ def _vae(
         if not likelihoods:
             raise UsageError(f"-o writes figures of examples; {', '.join(features)} have none")
         check_output(target.output, force=target.force)
-    examples = load_data(source.data, options, default_split="test", like=source.model.config.shape)
-    check_metrics(source.model, examples, features)
-    size = target.batch_size or 20
-    how = replace(how, metrics=likelihoods)
-    result: dict[str, Any] = {
-        "model": source.name,
-        "data": examples.name,
-        "examples": len(examples),
-        "metrics": {},
-    }
-    if likelihoods:
-        with progress(ticks(examples, how, size, ranks), "evaluating") as bar:
-            batches = evaluate_vae(
-                source.model, examples, how, batch_size=size, tick=bar.update, ranks=ranks
-            )
-            figures = _collect(source, examples, batches, target, options.seed, ranks)
-        if not ranks.is_first:
-            return {}
-        result["metrics"] |= vae_summary(figures)
-        result["density"] = vae_density(source.model)
-    if features:
-        from arcsm_cli.evaluation.feature_weights import find_weights
-        from arcsm_cli.evaluation.image_features import InceptionFeatures
+    shape = source.model.config.shape
+    with open_stream(source.data, options, default_split="test", like=shape) as examples:
+        check_metrics(source.model, examples, features)
+        size = target.batch_size or 20
+        how = replace(how, metrics=likelihoods)
+        result: dict[str, Any] = {
+            "model": source.name,
+            "data": examples.name,
+            "examples": len(examples),
+            "metrics": {},
+        }
+        if likelihoods:
+            with progress(ticks(examples, how, size, ranks), "evaluating") as bar:
+                batches = evaluate_vae(
+                    source.model, examples, how, batch_size=size, tick=bar.update, ranks=ranks
+                )
+                figures = _collect(source, examples, batches, target, options.seed, ranks)
+            if not ranks.is_first:
+                return {}
+            result["metrics"] |= vae_summary(figures)
+            result["density"] = vae_density(source.model)
+        if features:
+            from arcsm_cli.evaluation.feature_weights import find_weights
+            from arcsm_cli.evaluation.image_features import InceptionFeatures
 
-        extract = InceptionFeatures(
-            find_weights(feature_weights, options), source.model.data_scale.device.type
-        )
-        result["feature_weights"] = extract.digest
-        with progress(2 * len(examples), "extracting features") as bar:
-            result["metrics"] |= vae_features(
-                source.model,
-                examples,
-                extract,
-                features,
-                batch_size=size,
-                seed=options.seed,
-                advance=bar.update,
+            extract = InceptionFeatures(
+                find_weights(feature_weights, options), source.model.data_scale.device.type
             )
+            result["feature_weights"] = extract.digest
+            with progress(2 * len(examples), "extracting features") as bar:
+                result["metrics"] |= vae_features(
+                    source.model,
+                    examples,
+                    extract,
+                    features,
+                    batch_size=size,
+                    seed=options.seed,
+                    advance=bar.update,
+                )
     return result
 
 

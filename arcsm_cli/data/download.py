@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 TIMEOUT = 30.0
 """Seconds without a byte after which the network counts as down."""
 
-ATTEMPTS = 3
+ATTEMPTS = 5
 """How often a download is begun that was cut off on the way."""
 
 PAUSE = 2.0

@@ -66,6 +66,8 @@ def _mnist(name: str, split: str, options: DataOptions) -> tuple[Tensor, Tensor]
 
         source = MNIST if name == "mnist" else FashionMNIST
         for file, md5 in source.resources:
+            if (staging / file.removesuffix(".gz")).exists():
+                continue  # of an earlier attempt, that was cut off later
             for number, mirror in enumerate(source.mirrors, 1):
                 try:
                     download_and_extract_archive(

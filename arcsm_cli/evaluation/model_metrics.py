@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.data.stream import Examples
 from arcsm_cli.distributed.ranks import SOLO, Ranks
 from arcsm_cli.errors import DamagedInputError
@@ -35,7 +34,7 @@ class Evaluated(NamedTuple):
 
 def evaluate(
     model: AutoregressiveModel,
-    data: Dataset,
+    data: Examples,
     *,
     metrics: list[str],
     method: str | None = None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,19 +16,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_BLOCK = 1024  # examples at a time
+_BLOCK = 2048  # examples at a time
 _VALUES = 1 << 21  # projections at a time: POT makes a dozen arrays of that size
 _DIRECTIONS = 500
 
 
-def moments(x: Tensor) -> dict[str, float]:
-    """Return mean, standard deviation, minimum and maximum over all values of x (N, ...)."""
-    return {
-        "mean": float(x.double().mean()),
-        "sd": float(x.double().std(unbiased=False)),
-        "min": float(x.min()),
-        "max": float(x.max()),
-    }
+def moments(blocks: Iterable[Tensor]) -> dict[str, float]:
+    """Return mean, standard deviation, minimum and maximum over all values of all blocks.
+
+    Arguments:
+        blocks: of any shapes, none of them empty.
+    """
+    count, mean, squares = 0, 0.0, 0.0  # squares: of deviations from the mean, summed
+    least, most = math.inf, -math.inf
+    for block in blocks:
+        x = block.double()
+        # Chan, Golub & LeVeque 1983: deviations from each block's own mean lose no digits.
+        own = float(x.mean())
+        total = count + x.numel()
+        squares += float((x - own).square().sum())
+        squares += (own - mean) ** 2 * count * x.numel() / total
+        mean += (own - mean) * x.numel() / total
+        count = total
+        least, most = min(least, float(x.min())), max(most, float(x.max()))
+    return {"mean": mean, "sd": math.sqrt(squares / count), "min": least, "max": most}
 
 
 def energy_distance(x: Tensor, y: Tensor) -> float:
@@ -39,11 +51,11 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
     Arguments:
         x, y: (N, ...) and (M, ...), at least two each; examples are flattened.
     """
-    x, y = x.flatten(1).double(), y.flatten(1).double()
+    x, y = x.flatten(1), y.flatten(1)
     n, m = len(x), len(y)
     cross = _sum_of_distances(x, y) / (n * m)
-    within_x = _sum_of_distances(x, x) / (n * (n - 1))
-    within_y = _sum_of_distances(y, y) / (m * (m - 1))
+    within_x = _sum_within(x) / (n * (n - 1))
+    within_y = _sum_within(y) / (m * (m - 1))
     return 2 * cross - within_x - within_y
 
 
@@ -96,10 +108,25 @@ def sliced_wasserstein(
 
 
 def _sum_of_distances(x: Tensor, y: Tensor) -> float:
+    """Return the sum over all pairs, of which no more than `_BLOCK` squared are held at a time."""
     # Direct differences for few dimensions: the matrix-product form cancels for near points.
     mode = "donot_use_mm_for_euclid_dist" if x.shape[1] <= 16 else "use_mm_for_euclid_dist"
-    starts = range(0, len(x), _BLOCK)
-    return sum(float(torch.cdist(x[i : i + _BLOCK], y, compute_mode=mode).sum()) for i in starts)
+    total = 0.0
+    for rows in torch.split(x, _BLOCK):
+        left = rows.double()
+        for columns in torch.split(y, _BLOCK):
+            total += float(torch.cdist(left, columns.double(), compute_mode=mode).sum())
+    return total
+
+
+def _sum_within(x: Tensor) -> float:
+    """Return the sum over all ordered pairs of one set; each is computed in one order."""
+    total = 0.0
+    for start in range(0, len(x), _BLOCK):
+        rows = x[start : start + _BLOCK]
+        total += _sum_of_distances(rows, rows)
+        total += 2 * _sum_of_distances(rows, x[start + _BLOCK :])
+    return total
 
 
 def _project(sets: list[Tensor], lines: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -13,6 +14,8 @@ from arcsm_cli.evaluation import image_features
 from arcsm_cli.evaluation.image_features import Extract, feature_distances
 from arcsm_cli.evaluation.sample_metrics import energy_distance, moments, sliced_wasserstein
 from arcsm_cli.io.samples import SampleFile
+
+_VALUES = 1 << 20  # of the samples, read at a time
 
 
 def check_comparable(samples: SampleFile, name: str, data: Dataset) -> None:
@@ -59,8 +62,8 @@ def measure(
 ) -> dict[str, float]:
     """Return the figures by name.
 
-    Samples are read as a whole for ``moments`` and the distances without features, and batch by
-    batch for fid and kid.
+    Samples are read block by block for ``moments`` and batch by batch for fid and kid; the
+    distances without features are between all pairs, and hold them.
 
     Arguments:
         data: what the samples are compared with, of their shape; None for moments alone.
@@ -74,12 +77,10 @@ def measure(
         DamagedInputError: a block of the samples is damaged.
     """
     result: dict[str, float] = {}
-    if set(metrics) - set(image_features.METRICS):
-        x = torch.from_numpy(samples.read(0, len(samples)))
-        if "moments" in metrics:
-            result |= moments(x)
-        if data is not None:
-            result |= _distances(x, data, metrics, seed)
+    if "moments" in metrics:
+        result |= moments(_batches(samples, _block(samples)))
+    if data is not None and set(metrics) - {"moments", *image_features.METRICS}:
+        result |= _distances(_whole(samples), data, metrics, seed)
     if data is not None and extract is not None:
         result |= feature_distances(
             extract,
@@ -104,6 +105,20 @@ def _distances(x: Tensor, data: Dataset, metrics: list[str], seed: int) -> dict[
         result["sliced_wasserstein_se"] = found.error
         result["sliced_wasserstein_floor"] = found.floor
     return result
+
+
+def _whole(samples: SampleFile) -> Tensor:
+    # Into its place block by block: a reader that gives all at once holds it a second time.
+    x = torch.empty(len(samples), *samples.shape)
+    start = 0
+    for block in _batches(samples, _block(samples)):
+        x[start : start + len(block)] = block
+        start += len(block)
+    return x
+
+
+def _block(samples: SampleFile) -> int:
+    return max(1, _VALUES // math.prod(samples.shape))
 
 
 def _batches(samples: SampleFile, size: int) -> Iterator[Tensor]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.data.stream import Examples
 from arcsm_cli.distributed.ranks import SOLO, Ranks
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.evaluation.ais import AnnealedSampling
@@ -98,7 +98,7 @@ class Likelihoods:
 
 def evaluate_vae(
     vae: VAE,
-    data: Dataset,
+    data: Examples,
     how: Likelihoods,
     *,
     batch_size: int = 20,
@@ -198,7 +198,7 @@ def propose(vae: VAE, x: Tensor, noise: SampleNoise) -> Proposal:
     return Proposal(mean, torch.linalg.cholesky_ex(covariance + least).L)
 
 
-def check_metrics(vae: VAE, data: Dataset, features: list[str]) -> None:
+def check_metrics(vae: VAE, data: Examples, features: list[str]) -> None:
     """Refuse data of another shape, or metrics of images for what is none.
 
     Raises:
@@ -211,7 +211,7 @@ def check_metrics(vae: VAE, data: Dataset, features: list[str]) -> None:
         raise DamagedInputError(f"{data.name}: has one example, distances take two or more")
 
 
-def ticks(data: Dataset, how: Likelihoods, batch_size: int, ranks: Ranks = SOLO) -> int:
+def ticks(data: Examples, how: Likelihoods, batch_size: int, ranks: Ranks = SOLO) -> int:
     """Return the sum of what `evaluate_vae` calls ``tick`` with on this rank."""
     if "ais" not in how.metrics:
         return ranks.own_count(len(data), batch_size)
@@ -236,7 +236,7 @@ def vae_density(vae: VAE) -> str:
 
 def vae_features(
     vae: VAE,
-    data: Dataset,
+    data: Examples,
     extract: Extract,
     metrics: list[str],
     *,

@@ -121,7 +121,8 @@ class Running:
         arguments: after the program's name.
         stdin, stdout: files, named pipes or terminals; nothing, and a file.
         env: variables to add to the environment.
-        fault: what is to go wrong there, as arguments of `tests.faults.inject.install`.
+        before: a module of tests/faults and arguments for its ``install``, which is called in the
+            process before the program; of what it returns, ``finish`` is called afterwards.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class Running:
         stdin: Path | str = os.devnull,
         stdout: Path | str | None = None,
         env: dict[str, str] | None = None,
-        fault: tuple[object, ...] = (),
+        before: tuple[object, ...] = (),
     ) -> None:
         self.folder = folder
         self._server = server
@@ -143,7 +144,7 @@ class Running:
                 stream.touch()
         streams = [str(stdin), str(self._out), str(self._err)]
         self._own = stdout is None
-        job = [str(folder), list(map(str, arguments)), streams, env or {}, fault]
+        job = [str(folder), list(map(str, arguments)), streams, env or {}, before]
         self.pid = server.ask("start", *job)
 
     def catch(self, is_due: Callable[[], bool]) -> None:
@@ -270,7 +271,7 @@ def _serve() -> None:
 
 
 def _run(
-    folder: str, arguments: list[str], streams: list[str], env: dict[str, str], fault: list[Any]
+    folder: str, arguments: list[str], streams: list[str], env: dict[str, str], before: list[Any]
 ) -> int:
     from arcsm_cli.app import main
 
@@ -283,15 +284,13 @@ def _run(
     limit = _in_use(0) + _MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     signal.alarm(_TIME)
-    if not fault:
+    if not before:
         return main(arguments)
-    # Not as tests.faults.inject: a library installs a package `tests`, which this script would get.
+    # Not as a module of `tests`: a library installs a package of that name, which a script gets.
     sys.path.append(str(Path(__file__).parents[1] / "faults"))
-    inject = importlib.import_module("inject")
-
-    faults = inject.install(*fault)
+    installed = importlib.import_module(before[0]).install(*before[1:])
     code = main(arguments)
-    faults.finish()
+    installed.finish()
     return code
 
 

@@ -168,10 +168,13 @@ def test_moments_are_those_of_all_values(name: str) -> None:
         "min": torch.min,
         "max": torch.max,
     }
-    assert moments(x)[name] == pytest.approx(float(expected[name](x.double())))
+    for size in (1, 7, 50):
+        found = moments(torch.split(x, size))
+        assert found[name] == pytest.approx(float(expected[name](x.double())))
 
 
 def test_moments_of_many_float32_values_do_not_lose_digits() -> None:
     x = torch.full((1 << 20,), 1000.0)
     x[::2] += 1.0
-    assert moments(x)["sd"] == pytest.approx(0.5, rel=1e-6)
+    assert moments([x])["sd"] == pytest.approx(0.5, rel=1e-6)
+    assert moments(x.split(1000))["sd"] == pytest.approx(0.5, rel=1e-6)

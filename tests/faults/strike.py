@@ -92,7 +92,7 @@ class Arena:
         if name not in self._clean:
             with self.place(name) as place:
                 report = place.root / "calls"
-                done = place.run(fault=(inject.COUNT, 1, place.below, str(report)))
+                done = place.run(before=("inject", inject.COUNT, 1, place.below, str(report)))
                 demand(done.code == 0, f"undisturbed: {done.err}")
                 seconds = place.seconds
                 demand(place.unknown() == [], f"undisturbed, left: {place.unknown()}")
@@ -115,7 +115,7 @@ class Place:
         for name in work.inputs:
             shutil.copy(inputs / name, self.folder)
 
-    def start(self, *more: str, fault: tuple[object, ...] = ()) -> Running:
+    def start(self, *more: str, before: tuple[object, ...] = ()) -> Running:
         """Start the work."""
         streams: dict[str, Any] = {"stdout": self.folder / STDOUT} if self._streamed else {}
         if self.work.stdin is not None:
@@ -124,12 +124,12 @@ class Place:
         cache = str(self.root.parent / "inductor")
         env = {"TMPDIR": str(self.spool), "TORCHINDUCTOR_CACHE_DIR": cache}
         arguments = (*self.work.arguments, *more)
-        return self._begin(self.folder, *arguments, fault=fault, env=env, **streams)
+        return self._begin(self.folder, *arguments, before=before, env=env, **streams)
 
-    def run(self, *more: str, fault: tuple[object, ...] = ()) -> Done:
+    def run(self, *more: str, before: tuple[object, ...] = ()) -> Done:
         """Do the work to its end."""
         began = time.monotonic()
-        done = self.start(*more, fault=fault).wait()
+        done = self.start(*more, before=before).wait()
         self.seconds = time.monotonic() - began
         return done
 
@@ -255,7 +255,9 @@ def calls(what: str) -> Callable[..., None]:
             numbers = sorted(chance.sample(numbers, times))
         for at in numbers:
             with arena.place(name) as place:
-                done = place.run(fault=(what, at, place.below, str(place.root / "calls")))
+                done = place.run(
+                    before=("inject", what, at, place.below, str(place.root / "calls"))
+                )
                 place_name = f"call {at} of {len(clean.calls)} ({clean.calls[at - 1]})"
                 try:
                     if what == inject.KILL:
