@@ -68,14 +68,14 @@ def read_npz(path: Path) -> tuple[Array, Array | None]:
                 info = members[member]
                 if info.file_size > bound:
                     raise DamagedInputError(
-                        f"{where}: '{member}' would expand to {info.file_size} bytes"
+                        f"{where}: {show(member)} would expand to {info.file_size} bytes"
                     )
                 if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise DamagedInputError(
-                        f"{where}: '{member}' cannot be unpacked: only deflate is supported"
+                        f"{where}: {show(member)} cannot be unpacked: only deflate is supported"
                     )
                 with archive.open(info) as stream:
-                    return _read_array(stream, info.file_size, f"{where}, '{member}'")
+                    return _read_array(stream, info.file_size, f"{where}, {show(member)}")
 
             labels = next((read(key) for key in LABEL_NAMES if key in members), None)
             return read(name), labels

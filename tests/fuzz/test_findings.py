@@ -128,6 +128,13 @@ def test_names_in_an_archive_do_not_fill_the_message(path: Path) -> None:
     assert "damaged" in refusal(lambda: load_file(str(path)))
 
 
+@pytest.mark.parametrize("content", [b"", bytes(300 << 20), b"\x93NUMPY\x01\0\xff\xff"])
+def test_names_in_an_archive_are_told_as_text(path: Path, content: bytes) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("\x1b[31m\n.npy", content)
+    assert "x1b[31m" in refusal(lambda: load_file(str(path)))
+
+
 def test_a_vast_directory_of_an_archive_is_not_read(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
