@@ -107,12 +107,22 @@ def _with_common_options(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def run(**values: Any) -> None:
         _common_options(**{key: values.pop(key) for key in common})
+        _refuse_shared_stdin(values)
         function(**values)
 
     # What typer reads of a function.
     run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     return run
+
+
+def _refuse_shared_stdin(values: dict[str, Any]) -> None:
+    """Refuses ``-`` as an input of several processes: each would get a piece of it, or none."""
+    if invocation().launch.size == 1:
+        return
+    for name, value in values.items():
+        if name != "output" and (value == "-" or (isinstance(value, list) and "-" in value)):
+            raise UsageError("standard input cannot be shared by several processes: name a file")
 
 
 class _Command(TyperCommand):

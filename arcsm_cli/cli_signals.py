@@ -19,7 +19,8 @@ _POSTPONEMENT = 0.02  # seconds
 
 _Handler = Callable[[int, FrameType | None], object] | int | None
 
-_ENDING = ("SIGINT", "SIGTERM", "SIGHUP")  # by name: not every platform has all of them
+# By name: not every platform has all of them. Schedulers announce a job's end by SIGUSR1.
+_ENDING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 _STOPPING = ("SIGINT", "SIGTERM", "SIGUSR1")
 
 
@@ -36,7 +37,7 @@ class SignalInterrupt(KeyboardInterrupt):
 
 
 class SignalGuard:
-    """Makes SIGINT, SIGTERM and SIGHUP raise `SignalInterrupt` in the main thread.
+    """Makes SIGINT, SIGTERM, SIGHUP and SIGUSR1 raise `SignalInterrupt` in the main thread.
 
     A repeated signal while the first one is being answered changes nothing. Forked workers end
     as they would without it.

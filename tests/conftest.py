@@ -6,6 +6,7 @@ torch is imported by the fixtures alone: the tests of the program do without it.
 from __future__ import annotations
 
 import math
+import os
 import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,16 @@ def pytest_configure() -> None:
     ):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual)
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """The environment without what the user's own settings, or a launcher's, would change."""
+    theirs = ("ARCSM", "_ARCSM", "COLUMNS", "SLURM", "SBATCH", "MASTER_", "LOCAL_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
+    for name in ("RANK", "WORLD_SIZE"):
+        kept.pop(name, None)
+    return kept | {"OMP_NUM_THREADS": "1", "COLUMNS": "80"}
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import subprocess
+import zlib
 from dataclasses import dataclass
 
 from arcsm_cli.errors import UnavailableError, UsageError
@@ -63,21 +64,26 @@ def launched() -> Launch:
     return Launch()
 
 
-def set_address() -> None:
-    """Say in the environment where the first process listens, as torchrun does by itself.
+def step_name() -> str:
+    """Return what no other step of srun is called that may run on the same machines."""
+    names = ("SLURM_CLUSTER_NAME", "SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
+    return "/".join(os.environ.get(name, "") for name in names)
 
-    Under srun that is the first machine of the step, at a port that follows from the step's number;
-    MASTER_ADDR and MASTER_PORT, where they are set, win.
+
+def meeting_place() -> tuple[str, int]:
+    """Return the address and the port where the first process of a step of srun listens.
+
+    The first machine of the step, at a port that follows from the step's name; MASTER_ADDR and
+    MASTER_PORT, where they are set, win.
 
     Raises:
         UnavailableError: the first machine's address cannot be found.
+        UsageError: MASTER_PORT is no number.
     """
-    if "MASTER_ADDR" not in os.environ:
-        nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_JOB_NODELIST", "")
-        os.environ["MASTER_ADDR"] = _address(first_host(nodes))
-    if "MASTER_PORT" not in os.environ:
-        step = 131 * _number("SLURM_JOB_ID", 0) + _number("SLURM_STEP_ID", 0)
-        os.environ["MASTER_PORT"] = str(_PORTS[step % len(_PORTS)])
+    nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_JOB_NODELIST", "")
+    address = os.environ.get("MASTER_ADDR") or _address(first_host(nodes))
+    port = _PORTS[zlib.crc32(step_name().encode()) % len(_PORTS)]
+    return address, _number("MASTER_PORT", port)
 
 
 def first_host(nodes: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -11,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from arcsm_cli.distributed.launch import Launch, launched, set_address
+from arcsm_cli.distributed.launch import Launch, launched, meeting_place, step_name
 from arcsm_cli.errors import UnavailableError
 
 Batch = TypeVar("Batch")
@@ -65,8 +66,7 @@ class Ranks:
     def total(self, values: Tensor) -> Tensor:
         """Return the sum of all ranks' values, the same bits on each; changes ``values``."""
         if self.size > 1:
-            with _peers():
-                torch.distributed.all_reduce(values)
+            torch.distributed.all_reduce(values)
         return values
 
     def any(self, flag: bool) -> bool:
@@ -78,9 +78,8 @@ class Ranks:
     def copy_first(self, tensors: Sequence[Tensor]) -> None:
         """Overwrite every rank's tensors with those of the first."""
         if self.size > 1:
-            with _peers():
-                for tensor in tensors:
-                    torch.distributed.broadcast(tensor, 0)
+            for tensor in tensors:
+                torch.distributed.broadcast(tensor, 0)
 
     def wait(self) -> None:
         """Wait until every rank is here."""
@@ -121,9 +120,8 @@ class Ranks:
             return
         if not self.is_first:
             for batch in batches:
-                with _peers():
-                    for tensor in _tensors(batch):
-                        torch.distributed.send(tensor.detach().cpu().contiguous(), 0)
+                for tensor in _tensors(batch):
+                    torch.distributed.send(tensor.detach().cpu().contiguous(), 0)
             return
         pattern: Batch
         for number, start in enumerate(range(0, count, size)):
@@ -137,12 +135,11 @@ class Ranks:
                 yield self._received(pattern, min(size, count - start), owner)
 
     def _received(self, pattern: Batch, rows: int, owner: int) -> Batch:
-        with _peers():
-            found = []
-            for tensor in _tensors(pattern):
-                like = torch.empty((rows, *tensor.shape[1:]), dtype=tensor.dtype)
-                torch.distributed.recv(like, owner)
-                found.append(like)
+        found = []
+        for tensor in _tensors(pattern):
+            like = torch.empty((rows, *tensor.shape[1:]), dtype=tensor.dtype)
+            torch.distributed.recv(like, owner)
+            found.append(like)
         batch: Batch = _shaped(pattern, iter(found))
         return batch
 
@@ -169,26 +166,54 @@ def joined(device: str) -> Iterator[Ranks]:
         yield SOLO
         return
     _share_processors(launch, device)
-    if launch.launcher == "srun":
-        set_address()
-    os.environ |= {"RANK": str(launch.rank), "WORLD_SIZE": str(launch.size)}
     backend = "cpu:gloo"
     if torch.device(device).type == "cuda":
         torch.cuda.set_device(device)
         backend += ",cuda:nccl"
     try:
-        torch.distributed.init_process_group(backend, timeout=_PATIENCE)
+        torch.distributed.init_process_group(
+            backend,
+            timeout=_PATIENCE,
+            rank=launch.rank,
+            world_size=launch.size,
+            store=_store_of_step(launch) if launch.launcher == "srun" else None,
+        )
     except (RuntimeError, ValueError, OSError) as error:
-        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise UnavailableError(
-            f"the {launch.size} processes of this command do not meet at {where}: {error}"
+            f"the {launch.size} processes of this command do not meet: {error}"
         ) from error
     ranks = Ranks(launch)
     try:
-        yield ranks
-        ranks.wait()  # the first one may still be writing: its end must not look like ours
+        with _peers():
+            yield ranks
+            ranks.wait()  # the first one may still be writing: its end must not look like ours
     finally:
         torch.distributed.destroy_process_group()
+
+
+def _store_of_step(launch: Launch) -> Any:
+    """Meet the other tasks of a step of srun; torchrun's processes find theirs by themselves.
+
+    Raises:
+        UnavailableError: another run listens where the first task of this one should.
+    """
+    address, port = meeting_place()
+    store = torch.distributed.TCPStore(  # type: ignore[attr-defined]
+        address,
+        port,
+        is_master=launch.is_first,
+        timeout=_PATIENCE,
+        wait_for_workers=False,  # whoever comes may be of another run
+    )
+    name = step_name()
+    if launch.is_first:
+        store.set("name", name)
+    elif store.get("name").decode() != name:
+        raise UnavailableError(
+            f"another run has taken {address}:{port}, where the processes of this command meet: "
+            "set MASTER_PORT to a free port"
+        )
+    return torch.distributed.PrefixStore(name, store)  # type: ignore[attr-defined]
 
 
 def _share_processors(launch: Launch, device: str) -> None:
@@ -206,7 +231,9 @@ def _peers() -> Iterator[None]:
     """Turn the failure of another rank into an error that says so."""
     try:
         yield
-    except RuntimeError as error:  # torch.distributed.DistBackendError is one
+    except RuntimeError as error:  # also out of the backward pass, where gradients are exchanged
+        if not re.search("gloo|nccl|c10d", str(error), re.IGNORECASE):
+            raise
         raise UnavailableError(
             "another process of this command ended before its time; its own message says why"
         ) from error

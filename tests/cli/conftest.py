@@ -1,7 +1,6 @@
 """The real program through real pipes, and small files for it to read."""
 
 import logging
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -38,13 +37,6 @@ def program() -> list[str]:
     """The installed program, as a user starts it."""
     script = Path(sys.executable).with_name("arcsm")
     return [str(script)] if script.exists() else [sys.executable, "-m", "arcsm_cli"]
-
-
-@pytest.fixture(scope="session")
-def environment() -> dict[str, str]:
-    """The environment without what the user's own settings would change."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("ARCSM", "_ARCSM", "COLUMNS"))}
-    return kept | {"OMP_NUM_THREADS": "1", "COLUMNS": "80"}
 
 
 @pytest.fixture

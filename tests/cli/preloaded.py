@@ -157,9 +157,13 @@ class Running:
 
     def end(self, signum: int) -> Done:
         """Sends a signal and lets a stopped process go on to its end."""
+        self.go_on(signum)
+        return self.wait()
+
+    def go_on(self, signum: int) -> None:
+        """Sends a signal and lets a stopped process go on."""
         os.kill(self.pid, signum)
         os.kill(self.pid, signal.SIGCONT)
-        return self.wait()
 
     def wait(self) -> Done:
         """Waits for the end."""

@@ -13,7 +13,7 @@ import pytest
 
 from arcsm_cli.cli_signals import SignalInterrupt, StopFlag
 
-ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
 STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
 
 

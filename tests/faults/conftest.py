@@ -1,6 +1,5 @@
 """An arena for faults, on processes that need no start-up."""
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -10,13 +9,6 @@ from tests.faults.strike import Arena
 
 if TYPE_CHECKING:
     from tests.cli.preloaded import Running
-
-
-@pytest.fixture(scope="session")
-def environment() -> dict[str, str]:
-    """The environment without what the user's own settings would change."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("ARCSM", "_ARCSM", "COLUMNS"))}
-    return kept | {"OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="session")
