@@ -68,7 +68,7 @@ class Settings:
 
 
 QUICK = Settings(
-    seeds=(0,), data="8gaussians,moons", methods=("csm", "dsm", "mle 10"), steps=400, samples=1000
+    seeds=(0,), data="8gaussians,moons", methods=("dsm", "mle 10"), steps=400, samples=500
 )
 
 

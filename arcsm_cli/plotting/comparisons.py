@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
-from arcsm_cli.comparisons import cost, two_d, variance
+from arcsm_cli.comparisons import convergence, cost, orders, two_d, variance
 from arcsm_cli.comparisons.tables import Columns, Record, distinct, where
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.plotting.figure import INK, PALETTE, WIDTH, add_grid
@@ -94,7 +95,7 @@ def _draw_cost(figure: Figure, tables: Tables) -> None:
 def _draw_variance(figure: Figure, tables: Tables) -> None:
     table = tables["draws"]
     panels = figure.subplots(2, 2, sharex=True)
-    texts = {"loss": "variance of the loss / D", "gradient": "relative variance of its gradient"}
+    texts = {"loss": "variance of loss a dimension", "gradient": "relative variance of gradient"}
     for row, figure_name in zip(panels, texts, strict=True):
         for axes, over in zip(row, ("draws", "batches"), strict=True):
             zero = []
@@ -105,7 +106,9 @@ def _draw_variance(figure: Figure, tables: Tables) -> None:
                     continue
                 points: list[Record] = [{"x": d, "y": v} for d, vs in found.items() for v in vs]
                 x, y = (np.array([float(p[k]) for p in points]) for k in ("x", "y"))
-                style = {"color": _COLORS[i % len(_COLORS)], "marker": _MARKS[i % len(_MARKS)]}
+                look = {"color": _COLORS[i % len(_COLORS)], "marker": _MARKS[i % len(_MARKS)]}
+                # csm, which others come close to, is drawn over them.
+                style = look | {"zorder": 3 - 0.1 * i}
                 _draw_spread(axes, {"x": x, "y": y}, "x", "y", method, style)
             name = {"draws": "repeated draws", "batches": "fresh batches"}[over]
             if figure_name == "loss":  # a logarithmic axis has no place for 0
@@ -130,6 +133,8 @@ def _draw_convergence(figure: Figure, tables: Tables) -> None:
     for axes, dims in zip(figure.subplots(1, len(sizes), squeeze=False)[0], sizes, strict=True):
         _draw_curves(axes, where(table, dims=dims), "error")
         axes.set_yscale("log")
+        for of_axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            of_axis(LogFormatter(minor_thresholds=(2.0, 0.5)))
         axes.set_title(f"gaussian:{dims:g}")
     figure.supylabel("relative squared error of the score", fontsize=10)
     _share_legend(figure)
@@ -151,15 +156,20 @@ def _draw_likelihood(figure: Figure, tables: Tables) -> None:
 def _draw_orders(figure: Figure, tables: Tables) -> None:
     table = tables["figures"]
     axes = figure.add_subplot()
-    orders = distinct(table["order"])
-    for i, order in enumerate(orders):
-        nll = where(table, order=order)["nll"]
-        axes.plot(nll, np.full(len(nll), i), "o", color=PALETTE[0], alpha=0.5)
-        spread = float(nll.std(ddof=1)) if len(nll) > 1 else 0.0
-        axes.errorbar(nll.mean(), i, xerr=spread, fmt="|", color=INK, capsize=4, markersize=14)
-    axes.set_yticks(range(len(orders)), orders)
-    axes.set_ylim(len(orders) - 0.5, -0.5)
-    axes.set_xlabel("held-out nats an example\n(dots: seeds; bars: mean and standard deviation)")
+    rows = orders.shown(dict(tables))["orders"]
+    for i, row in enumerate(rows):
+        beyond = where(table, order=str(row["order"]))["beyond"]
+        axes.plot(beyond, np.full(len(beyond), i), "o", color=PALETTE[0], alpha=0.5)
+        place, error = float(row["beyond"]), float(row["error"])
+        axes.errorbar(place, i, xerr=error, fmt="|", color=INK, capsize=4, markersize=14)
+    axes.set_yticks(range(len(rows)), [f"{r['order']}\n{float(r['nll']):.2f} nats" for r in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.margins(x=0.1)
+    first = rows[0]["order"]
+    axes.set_xlabel(
+        f"held-out nats an example above {first}'s, example by example\n"
+        "(dots: seeds; bars: standard error of their mean)"
+    )
     add_grid(axes)
 
 
@@ -199,9 +209,13 @@ def _draw_two_d(figure: Figure, tables: Tables) -> None:
 
 def _draw_curves(axes: Axes, table: Columns, key: str) -> None:
     for i, method in enumerate(distinct(table["method"])):
-        style = {"color": _COLORS[i % len(_COLORS)]}
+        objective = method.removesuffix(convergence.ON_AR_CSM)
+        same = distinct(table["method"]).index(objective) if objective != method else i
+        style = {"color": _COLORS[same % len(_COLORS)]}
         if method.startswith("dsm"):
             style["linestyle"] = "--"
+        if objective != method:
+            style["linestyle"] = ":"
         _draw_spread(axes, where(table, method=method), "step", key, method, style, band=True)
     axes.set_xlabel("step")
     add_grid(axes)
@@ -252,5 +266,5 @@ _FIGURES: dict[str, tuple[Callable[[Figure, Tables], None], float]] = {
     "convergence": (_draw_convergence, 4.2),
     "likelihood": (_draw_likelihood, 4.2),
     "two-d": (_draw_two_d, 7.0),
-    "orders": (_draw_orders, 2.6),
+    "orders": (_draw_orders, 3.0),
 }
