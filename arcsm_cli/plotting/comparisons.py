@@ -1,26 +1,25 @@
-"""The figures of the experiments between objectives: means over seeds with error bars."""
+"""The figures of the experiments between objectives, with error bars over seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
-from numpy.typing import NDArray
 
 from arcsm_cli.comparisons import convergence, cost, orders, two_d, variance
 from arcsm_cli.comparisons.tables import Columns, Record, distinct, where
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.plotting.figure import INK, PALETTE, WIDTH, add_grid
 from arcsm_cli.plotting.heatmap import PALE
+from arcsm_cli.plotting.spread import draw_spread
 
 Tables = Mapping[str, Columns]
 
 _COLORS = (*PALETTE, "#7F7F7F", "#8C564B", "#17BECF")
 _MARKS = "osD^vP*XH"
-_EXTREME = 1e30  # beyond it nothing is drawn: matplotlib's arithmetic would overflow
 
 
 def draw_comparison(figure: Figure, experiment: str, tables: Tables) -> None:
@@ -63,7 +62,7 @@ def _draw_cost(figure: Figure, tables: Tables) -> None:
         label = f"{method}: $D^{{{slope:.2f}}}$" if np.isfinite(slope) else method
         for axes, key in ((left, "seconds"), (right, "memory")):
             rows = where(table, method=method, stopped="")
-            _draw_spread(axes, rows, "dims", key, label, style, quartiles=True)
+            draw_spread(axes, rows, "dims", key, label, style, quartiles=True)
             stopped = [r for r in cost.stops(table) if r["method"] == method]
             found = cost.medians(table, method, key)
             for row in stopped if found else []:
@@ -109,7 +108,7 @@ def _draw_variance(figure: Figure, tables: Tables) -> None:
                 look = {"color": _COLORS[i % len(_COLORS)], "marker": _MARKS[i % len(_MARKS)]}
                 # csm, which others come close to, is drawn over them.
                 style = look | {"zorder": 3 - 0.1 * i}
-                _draw_spread(axes, {"x": x, "y": y}, "x", "y", method, style)
+                draw_spread(axes, {"x": x, "y": y}, "x", "y", method, style)
             name = {"draws": "repeated draws", "batches": "fresh batches"}[over]
             if figure_name == "loss":  # a logarithmic axis has no place for 0
                 axes.set_title(f"{name} ({', '.join(zero)}: exactly 0)" if zero else name)
@@ -216,7 +215,7 @@ def _draw_curves(axes: Axes, table: Columns, key: str) -> None:
             style["linestyle"] = "--"
         if objective != method:
             style["linestyle"] = ":"
-        _draw_spread(axes, where(table, method=method), "step", key, method, style, band=True)
+        draw_spread(axes, where(table, method=method), "step", key, method, style, band=True)
     axes.set_xlabel("step")
     add_grid(axes)
 
@@ -224,40 +223,6 @@ def _draw_curves(axes: Axes, table: Columns, key: str) -> None:
 def _share_legend(figure: Figure) -> None:
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
-
-
-def _draw_spread(
-    axes: Axes,
-    rows: Columns,
-    x: str,
-    y: str,
-    label: str,
-    style: Mapping[str, object],
-    *,
-    quartiles: bool = False,
-    band: bool = False,
-) -> None:
-    """Draw medians of y by x, with bars or a band over the records of one x."""
-    places = sorted(set(rows[x].tolist()))
-    groups = [where(rows, **{x: place})[y] for place in places]
-    kept = [(p, g[np.abs(g) < _EXTREME]) for p, g in zip(places, groups, strict=True)]
-    kept = [(p, g) for p, g in kept if len(g)]
-    if not kept:
-        return
-    at = np.array([p for p, _ in kept])
-    low, middle, high = _quantiles([g for _, g in kept], quartiles)
-    if band:
-        axes.plot(at, middle, label=label, **style)  # type: ignore[arg-type]
-        axes.fill_between(at, low, high, color=str(style["color"]), alpha=0.2, linewidth=0)
-        return
-    bars = np.stack([middle - low, high - middle])
-    options = {"markersize": 4, "capsize": 2, "elinewidth": 1} | dict(style)
-    axes.errorbar(at, middle, yerr=bars, label=label, **options)  # type: ignore[arg-type]
-
-
-def _quantiles(groups: Sequence[NDArray[np.float64]], quartiles: bool) -> NDArray[np.float64]:
-    levels = (0.25, 0.5, 0.75) if quartiles else (0.0, 0.5, 1.0)
-    return np.array([np.quantile(g, levels) for g in groups]).T
 
 
 _FIGURES: dict[str, tuple[Callable[[Figure, Tables], None], float]] = {

@@ -169,6 +169,23 @@ def test_two_d_is_of_all_sets_by_default() -> None:
     assert set(two_d.Settings().data.split(",")) == set(TWO_DIMENSIONAL)
 
 
+def test_orders_are_compared_example_by_example(results: dict[str, dict[str, Any]]) -> None:
+    raster, informed = orders.shown(results["orders"])["orders"]
+    assert (raster["beyond"], raster["error"]) == (0, 0)
+    assert informed["beyond"] == pytest.approx(float(informed["nll"]) - float(raster["nll"]))
+    assert 0 < float(informed["error"]) < float(informed["se"])
+
+
+def test_convergence_trains_csms_network_by_other_objectives_too(
+    results: dict[str, dict[str, Any]],
+) -> None:
+    table = results["convergence"]["curves"]
+    weights = {m: where(table, method=m)["weights"][0] for m in distinct(table["method"])}
+    assert weights["ssm-vr, AR-CSM"] == weights["ssm 1, AR-CSM"] == weights["csm"]
+    started = {m: where(table, method=m, step=0)["error"][0] for m in weights}
+    assert started["ssm-vr, AR-CSM"] == started["csm"] != started["ssm-vr"]
+
+
 def test_mutual_information_is_that_of_a_gaussian() -> None:
     x = torch.randn(100_000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x[:, 1] = 0.8 * x[:, 0] + 0.6 * x[:, 1]

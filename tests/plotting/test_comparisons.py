@@ -47,7 +47,7 @@ def variance() -> dict[str, Any]:
 def curves(key: str) -> dict[str, Any]:
     rows = [
         {"method": m, "dims": 10, "seed": s, "step": t, key: v}
-        for m, v in (("mle", 1.0), ("csm", 2.0), ("dsm 0.01", float("inf")))
+        for m, v in (("mle", 1), ("csm", 2), ("csm, AR-CSM", 2), ("dsm 0.01", float("inf")))
         for s in (0, 1)
         for t in (0, 5)
     ]
@@ -55,7 +55,12 @@ def curves(key: str) -> dict[str, Any]:
 
 
 def orders() -> dict[str, Any]:
-    rows = [{"order": o, "seed": s, "dims": 3, "nll": s, "se": 0.1} for o in "ab" for s in (0, 1)]
+    errors = {"se": 0.1, "se beyond": 0.05}
+    rows = [
+        {"order": o, "seed": s, "dims": 3, "nll": s + b, "beyond": b, **errors}
+        for o, b in (("a", 0.0), ("b", 0.3))
+        for s in (0, 1)
+    ]
     return {"figures": columns(rows)}  # type: ignore[arg-type]
 
 
