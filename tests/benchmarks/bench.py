@@ -48,8 +48,13 @@ def main() -> None:
     if options.case:
         _run_case(options.case, options.threads)
         return
+    from two_ranks import CASES as RANKS
+    from two_ranks import report as report_ranks
     from vae_cases import VAE_RATIOS
 
+    known = {name for name, _, _ in RATIOS + VAE_RATIOS} | set(RANKS)
+    if unknown := set(options.names) - known:
+        parser.error(f"no ratio is called {', '.join(sorted(unknown))}: {', '.join(sorted(known))}")
     for name, reference, candidate in RATIOS + VAE_RATIOS:
         if options.names and name not in options.names:
             continue
@@ -73,6 +78,9 @@ def main() -> None:
         from sampler_distance import report
 
         report()
+    for name in RANKS:
+        if not options.names or name in options.names:
+            report_ranks(name, options.rounds)
 
 
 def _in_process(case: str, threads: int) -> dict[str, float]:
