@@ -283,6 +283,17 @@ def test_what_is_no_file_is_refused(arguments: str, call: Call, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/null", "/"])
+@pytest.mark.parametrize("arguments", ["info -", "eval -", "train - -o m.safetensors"])
+def test_a_device_as_standard_input_is_not_read(
+    arguments: str, device: str, call: Call, tmp_path: Path
+) -> None:
+    done = call(*arguments.split(), stdin=device)
+    assert (done.code, done.err.count("\n")) == (65, 1)
+    assert "standard input: is a folder or a device" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def changed_state(**changes: Any) -> Make:
     def make(path: Path, resume: Path) -> None:
         header, tensors = split(resume)
