@@ -147,7 +147,7 @@ def _draw_likelihood(figure: Figure, tables: Tables) -> None:
     best = float(ends[np.isfinite(ends)].min())
     first = where(table, step=0.0)["nll"]
     worst = float(np.nanmedian(first))
-    axes.set_ylim(best - 0.08 * abs(worst - best), worst + 0.25 * abs(worst - best))
+    axes.set_ylim(best - 0.08 * abs(worst - best), worst + 0.1 * abs(worst - best))
     axes.set_ylabel("held-out nats an example")
     _share_legend(figure)
 
