@@ -160,7 +160,7 @@ def summary(
     """Return the mean of each metric, and the standard error of the mean under ``NAME_se``."""
     result: dict[str, float] = {}
     for name in metrics:
-        values = figures["nll" if name == "bpd" else name].astype(np.float64)
+        values = np.asarray(figures["nll" if name == "bpd" else name], np.float64)
         mean = float(values.mean())
         error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
         if name == "bpd":

@@ -15,7 +15,7 @@ from arcsm_cli.evaluation.image_features import Extract, feature_distances
 from arcsm_cli.evaluation.sample_metrics import energy_distance, moments, sliced_wasserstein
 from arcsm_cli.io.samples import SampleFile
 
-_VALUES = 1 << 20  # of the samples, read at a time
+_VALUES = 1 << 18  # of the samples, read at a time
 
 
 def check_comparable(samples: SampleFile, name: str, data: Dataset) -> None:
