@@ -17,7 +17,6 @@ import os
 import random
 import resource
 import sys
-import tempfile
 import time
 import traceback
 import types
@@ -125,7 +124,8 @@ def main() -> None:
     corpus = arguments.corpus / arguments.target
     corpus.mkdir(parents=True, exist_ok=True)
     findings = Findings(arguments.findings, arguments.target)
-    first = Path(tempfile.mkdtemp(prefix="arcsm-seeds-"))
+    first = arguments.corpus / f"{arguments.target}-seeds"
+    first.mkdir(exist_ok=True)
     for number, seed in enumerate(target.seeds()):
         (first / f"{number:03}").write_bytes(seed)
     options = [
