@@ -15,15 +15,15 @@ pytest_plugins = ["tests.cli.preloaded"]
 # How many of each. Every kind of work and of fault is there, where they can tell most of each
 # other: trainings write many files, pipes are spooled, a picture comes after its samples.
 SOME = [
-    ("kill", "train", 3),
+    ("kill", "train", 2),
     ("kill", "vae-train", 2),
     ("kill", "train-pixelcnn", 1),
     ("kill", "sample", 2),
     ("kill", "merge-pipe", 2),
-    ("kill-calls", "train", 5),
-    ("kill-calls", "train-staged", 2),
-    ("kill-calls", "sample-png", 4),
-    ("kill-calls", "merge-pipe", 3),
+    ("kill-calls", "train", 3),
+    ("kill-calls", "train-staged", 1),
+    ("kill-calls", "sample-png", 2),
+    ("kill-calls", "merge-pipe", 2),
     ("kill-calls", "plot", 2),
     ("kill-calls", "ood-score", 2),
     ("term", "train-mle", 1),
