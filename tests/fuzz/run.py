@@ -104,6 +104,7 @@ def main() -> None:
     parser.add_argument("--replay", nargs="+", type=Path, help="run these inputs only")
     arguments = parser.parse_args()
 
+    from tests.fuzz import targets
     from tests.fuzz.targets import TARGETS
 
     if arguments.target not in TARGETS:
@@ -125,7 +126,10 @@ def main() -> None:
     corpus.mkdir(parents=True, exist_ok=True)
     findings = Findings(arguments.findings, arguments.target)
     first = arguments.corpus / f"{arguments.target}-seeds"
-    first.mkdir(exist_ok=True)
+    work = arguments.corpus / f"{arguments.target}-work"
+    for folder in (first, work):
+        folder.mkdir(exist_ok=True)
+    targets._folder = lambda process: work  # type: ignore[assignment]  # libFuzzer never tidies up
     for number, seed in enumerate(target.seeds()):
         (first / f"{number:03}").write_bytes(seed)
     options = [
