@@ -51,16 +51,16 @@ class Cluster:
 
     def wait(self, job: str) -> str:
         """Waits for a job's end and returns its state."""
-        self.until(lambda: self.state(job) in _ENDED, f"job {job} ends")
+        self.until(lambda: self.state(job) in _ENDED, f"job {job} ends", pause=0.7)
         return self.state(job)
 
-    def until(self, is_so: Callable[[], bool], what: str) -> None:
+    def until(self, is_so: Callable[[], bool], what: str, pause: float = 0.05) -> None:
         """Waits until something is so."""
         deadline = time.monotonic() + _TIME
         while not is_so():
             logs = "".join(path.read_text() for path in sorted(self.folder.glob("*.log")))
             assert time.monotonic() < deadline, f"never so: {what}\n{logs}"
-            time.sleep(0.1)
+            time.sleep(pause)
 
     def log(self, job: str, name: str = "arcsm") -> str:
         """What a job has printed."""

@@ -43,7 +43,7 @@ ClusterName=test$port
 SlurmctldHost=$host($address)
 SlurmctldPort=$port
 CommunicationParameters=$bind
-AuthInfo=socket=$dir/munge.socket,cred_expire=3 # a requeued job waits a second longer than that
+AuthInfo=socket=$dir/munge.socket,cred_expire=5 # a requeued job waits a second longer; less than 5 counts as 120
 StateSaveLocation=$dir/state
 SlurmctldPidFile=$dir/slurmctld.pid
 SlurmctldLogFile=$dir/log/slurmctld.log
