@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
 def pytest_configure() -> None:
     """Undo what a shell does to a suite that it runs in the background or under nohup.
 
-    It has these signals ignored, and every program under test would inherit that.
+    It has these signals ignored, and every program under test would inherit that. Nor are examples
+    of hypothesis to fail for the time they take, on a machine that others keep busy.
     """
+    settings.register_profile("untimed", deadline=None)
+    settings.load_profile("untimed")
     for number, usual in (
         (signal.SIGINT, signal.default_int_handler),
         (signal.SIGHUP, signal.SIG_DFL),

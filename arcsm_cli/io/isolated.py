@@ -14,6 +14,7 @@ import json
 import os
 import resource
 import signal
+import stat
 import sys
 import threading
 import warnings
@@ -185,7 +186,7 @@ def _serve(
     try:
         for end in others:
             os.close(end)
-        _settle()
+        _settle(own)
         stream = io.FileIO(requests)
         found: list[Any] = []
         _answer(answers, lambda: found.append(make()), 0, name)
@@ -200,8 +201,12 @@ def _serve(
         os._exit(0)
 
 
-def _settle() -> None:
-    """Take leave of the process that this one was forked off."""
+def _settle(own: tuple[int, int]) -> None:
+    """Take leave of the process that this one was forked off.
+
+    Arguments:
+        own: the pipes to stay open.
+    """
     faulthandler.disable()
     for name in (*_FATAL, *_OTHERS):
         signal.signal(getattr(signal, name), signal.SIG_DFL if name in _FATAL else signal.SIG_IGN)
@@ -210,6 +215,23 @@ def _settle() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for number in range(3):  # libraries complain there; and a reader of stdout waits for its end
         os.dup2(null, number)
+    _close_shared(own)
+
+
+def _close_shared(own: tuple[int, int]) -> None:
+    """Close inherited pipes and sockets: someone may wait for the last of their ends to close.
+
+    Files stay open: the one to be read may be named by its descriptor.
+    """
+    try:
+        numbers = [int(name) for name in os.listdir("/dev/fd")]
+    except OSError:
+        return
+    for number in numbers:
+        with contextlib.suppress(OSError):  # the listing's own is closed by now
+            mode = os.fstat(number).st_mode
+            if number not in own and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+                os.close(number)
 
 
 def _answer(answers: int, work: Callable[[], Any], size: int, name: str) -> None:

@@ -235,3 +235,21 @@ def test_no_process_to_be_had_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnavailableError, match="file: no process can be started"):
         Isolated(Reader, "file")
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_others_see_the_end_of_pipes_that_the_maker_closes() -> None:
+    here, there = os.pipe()
+    with closing(Isolated(Reader, "file")) as reader:
+        os.close(there)
+        assert os.read(here, 1) == b""
+        assert reader.call("count") == 1
+    os.close(here)
+
+
+def test_files_named_by_their_descriptor_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    with open(path, "rb") as file:
+        named = f"/dev/fd/{file.fileno()}"
+        with closing(Isolated(lambda: Path(named).read_bytes().decode(), "file")) as reader:
+            assert reader.call("upper") == "CONTENT"
