@@ -1,8 +1,10 @@
 """``arcsm compare``: the experiments between objectives."""
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields, replace
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -204,7 +206,7 @@ def run(
             raise UsageError(f"--{key.replace('_', '-')} has no meaning for {name}")
     if "options" in known:
         given["options"] = data_options(data_dir=data_dir, download=download, limit=limit)
-    elif (data_dir, download, limit) != (None, False, None):
+    elif _is_option(data_dir) or (download, limit) != (False, None):
         raise UsageError(f"--data-dir, --download and --limit have no meaning for {name}")
     settings = replace(settings, device=resolve_device(device), **given)
     inputs: dict[str, str] = {}
@@ -252,6 +254,11 @@ def _integers(option: str, text: str | None, low: int, high: int) -> tuple[int, 
     if len(values) < len(parts) or len(parts) > _MOST or not all(low <= v <= high for v in values):
         raise UsageError(f"{option} {text}: expected whole numbers from {low} on, such as 2,10")
     return tuple(dict.fromkeys(values)) if option == "--seeds" else tuple(sorted(set(values)))
+
+
+def _is_option(data_dir: Path | None) -> bool:
+    """Whether ``--data-dir`` is on the command line, and not only ARCSM_DATA in the environment."""
+    return data_dir is not None and os.fspath(data_dir) != os.environ.get("ARCSM_DATA")
 
 
 def _positive(option: str, value: float | None) -> float | None:

@@ -45,6 +45,16 @@ def test_the_file_goes_to_standard_output_alone(call_in: Call, tmp_path: Path) -
     assert done.out.startswith(b"\x89HDF")
 
 
+def test_a_data_folder_in_the_environment_hurts_no_experiment(
+    call_in: Call, tmp_path: Path
+) -> None:
+    env = {"ARCSM_DATA": str(tmp_path / "data")}
+    assert call_in(tmp_path, *SMALL, "-o", "v.h5", env=env).code == 0
+    done = call_in(tmp_path, *SMALL, "-o", "w.h5", "--data-dir", "elsewhere", env=env)
+    assert done.code == 2
+    assert "--data-dir" in done.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
