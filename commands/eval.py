@@ -1,10 +1,10 @@
 """``arcsm eval``: measure a model or samples."""
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from arcsm_cli.cli_measuring import FEATURE_METRICS, Source, Target, measure_model, measure_vae
 from arcsm_cli.cli_options import (
     CenterCrop,
     DataDir,
@@ -20,28 +20,20 @@ from arcsm_cli.cli_options import (
     resolve_device,
 )
 from arcsm_cli.cli_progress import Bar, progress
-from arcsm_cli.cli_run import provenance_entry
 from arcsm_cli.cli_table import print_result
 from arcsm_cli.errors import DamagedInputError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from arcsm_cli.data.dataset import DataOptions
-    from arcsm_cli.data.stream import Examples
-    from arcsm_cli.distributed.ranks import Ranks
-    from arcsm_cli.evaluation.model_metrics import Evaluated
-    from arcsm_cli.evaluation.vae_metrics import Likelihoods
-    from arcsm_cli.io.checkpoint import Checkpoint
 
 _MODEL_METRICS = ("nll", "bpd", "csm")
 _VAE_METRICS = ("elbo", "iwae", "ais", "fid", "kid")
-_FEATURE_METRICS = ("fid", "kid")
 _RESTORATION_METRICS = ("psnr", "ssim", "mse")
 _SAMPLE_METRICS = (
     *("moments", "energy", "sliced-wasserstein"),
-    *_FEATURE_METRICS,
+    *FEATURE_METRICS,
     *_RESTORATION_METRICS,
     "auroc",
 )
@@ -250,8 +242,8 @@ def run(
                 raise UsageError("a model is measured on DATA: name it, without --against")
             checkpoint, model = load_any(path)
             named = (label(file), sha256_file(path), data)
-            source = _Source(*named, checkpoint, model.to(torch_device))
-            target = _Target(output, batch_size, force)
+            source = Source(*named, checkpoint, model.to(torch_device))
+            target = Target(output, batch_size, force)
             if isinstance(model, VAE):
                 if method is not None or not perturb:
                     raise UsageError(f"--method and --no-perturb: {label(file)} holds a VAE")
@@ -267,13 +259,13 @@ def run(
                     precision == "bf16",
                     seed,
                 )
-                result = _vae(source, options, how, target, feature_weights, ranks)
+                result = measure_vae(source, options, how, target, feature_weights, ranks)
             else:
                 _refuse("is for a VAE", annealing | weighting)
                 if feature_weights is not None:
                     raise UsageError("--feature-weights is for samples, with --metric fid or kid")
                 names = _metrics(metric, _MODEL_METRICS, [])
-                result = _model(source, options, names, method, perturb, target, ranks)
+                result = measure_model(source, options, names, method, perturb, target, ranks)
         else:
             raise DamagedInputError(
                 f"{label(file)}: neither a checkpoint (safetensors) nor samples (HDF5) of arcsm"
@@ -297,196 +289,6 @@ def _readable(result: dict[str, Any]) -> dict[str, Any]:
     from arcsm_cli.evaluation.ood_report import readable
 
     return readable(result, [against["name"] for against in result["against"]])
-
-
-class _Source(NamedTuple):
-    """The model that is measured, its file, and DATA as named."""
-
-    name: str
-    digest: str
-    data: str
-    checkpoint: "Checkpoint"
-    model: Any
-
-
-class _Target(NamedTuple):
-    """Where the examples as evaluated go, if anywhere, and how many are evaluated at a time."""
-
-    output: str | None
-    batch_size: int | None
-    force: bool
-
-
-def _collect(
-    source: _Source,
-    examples: "Examples",
-    batches: "Iterator[Evaluated]",
-    target: _Target,
-    seed: int,
-    ranks: "Ranks",
-    advance: "Callable[[int], None]" = lambda steps: None,
-) -> dict[str, Any]:
-    """Every figure as one array, on the first rank; the examples are written as they come."""
-    from contextlib import ExitStack
-
-    import numpy as np
-
-    from arcsm_cli.io.atomic import atomic_output
-    from arcsm_cli.io.provenance import extend
-    from arcsm_cli.io.samples import SampleWriter
-
-    entry = provenance_entry(
-        seed=seed, inputs={source.name: source.digest, source.data: examples.digest}
-    )
-    collected: dict[str, Any] = {}
-    start = 0
-    with ExitStack() as stack:
-        writer = None
-        if target.output is not None and ranks.is_first:
-            file = stack.enter_context(atomic_output(target.output, force=target.force))
-            chain = extend([source.checkpoint.provenance, examples.source], entry)
-            writer = stack.enter_context(SampleWriter(file, examples.shape, chain))
-        for batch in batches:
-            stop = start + len(batch.examples)
-            for key, values in batch.figures.items():
-                collected.setdefault(key, np.empty(len(examples)))[start:stop] = values.numpy()
-            if writer is not None:
-                writer.append(batch.examples, statistics=batch.figures)
-            advance(stop - start)
-            start = stop
-    return collected
-
-
-def _model(
-    source: _Source,
-    options: "DataOptions",
-    metrics: list[str],
-    method: str | None,
-    perturb: bool,
-    target: _Target,
-    ranks: "Ranks",
-) -> dict[str, Any]:
-    from arcsm_cli.data.stream import open_stream
-    from arcsm_cli.evaluation.model_metrics import (
-        check_shape,
-        default_method,
-        density_text,
-        evaluate,
-        metrics_of,
-        noise_bpd,
-        summary,
-    )
-    from arcsm_cli.io.atomic import check_output
-
-    name, model = source.name, source.model
-    if target.output is not None:
-        check_output(target.output, force=target.force)
-    metrics = metrics or list(metrics_of(model))
-    for metric in metrics:
-        if metric not in metrics_of(model):
-            raise UsageError(f"--metric {metric} is of scores, {name} has none: use nll or bpd")
-    if method is not None and not {"nll", "bpd"} & set(metrics):
-        raise UsageError(f"--method {method} applies to the metrics nll and bpd alone")
-    stream = open_stream(source.data, options, default_split="test", like=model.config.shape)
-    with stream as examples:
-        check_shape(model, examples)
-        batches = evaluate(
-            model,
-            examples,
-            metrics=metrics,
-            method=method,
-            perturb=perturb,
-            batch_size=target.batch_size or 128,
-            seed=options.seed,
-            ranks=ranks,
-        )
-        with progress(len(examples), "evaluating") as bar:
-            figures = _collect(source, examples, batches, target, options.seed, ranks, bar.update)
-    if not ranks.is_first:
-        return {}
-    result: dict[str, Any] = {
-        "model": name,
-        "data": examples.name,
-        "examples": len(examples),
-        "metrics": summary(model, figures, metrics),
-    }
-    if "nll" in figures:
-        result["density"] = density_text(model, perturbed=perturb)
-        result["method"] = method or default_method(model)
-        if "bpd" in metrics and (floor := noise_bpd(model)) is not None:
-            result["bpd_of_the_noise_alone"] = floor
-    return result
-
-
-def _vae(
-    source: _Source,
-    options: "DataOptions",
-    how: "Likelihoods",
-    target: _Target,
-    feature_weights: str | None,
-    ranks: "Ranks",
-) -> dict[str, Any]:
-    from arcsm_cli.data.stream import open_stream
-    from arcsm_cli.evaluation.vae_metrics import (
-        check_metrics,
-        evaluate_vae,
-        ticks,
-        vae_density,
-        vae_features,
-        vae_summary,
-    )
-    from arcsm_cli.io.atomic import check_output
-
-    features = [name for name in how.metrics if name in _FEATURE_METRICS]
-    likelihoods = [name for name in how.metrics if name not in features]
-    if feature_weights is not None and not features:
-        raise UsageError("--feature-weights applies to the metrics fid and kid alone")
-    if features and ranks.size > 1:
-        raise UsageError(f"--metric {features[0]} takes one process")
-    if target.output is not None:
-        if not likelihoods:
-            raise UsageError(f"-o writes figures of examples; {', '.join(features)} have none")
-        check_output(target.output, force=target.force)
-    shape = source.model.config.shape
-    with open_stream(source.data, options, default_split="test", like=shape) as examples:
-        check_metrics(source.model, examples, features)
-        size = target.batch_size or 20
-        how = replace(how, metrics=likelihoods)
-        result: dict[str, Any] = {
-            "model": source.name,
-            "data": examples.name,
-            "examples": len(examples),
-            "metrics": {},
-        }
-        if likelihoods:
-            with progress(ticks(examples, how, size, ranks), "evaluating") as bar:
-                batches = evaluate_vae(
-                    source.model, examples, how, batch_size=size, tick=bar.update, ranks=ranks
-                )
-                figures = _collect(source, examples, batches, target, options.seed, ranks)
-            if not ranks.is_first:
-                return {}
-            result["metrics"] |= vae_summary(figures)
-            result["density"] = vae_density(source.model)
-        if features:
-            from arcsm_cli.evaluation.feature_weights import find_weights
-            from arcsm_cli.evaluation.image_features import InceptionFeatures
-
-            extract = InceptionFeatures(
-                find_weights(feature_weights, options), source.model.data_scale.device.type
-            )
-            result["feature_weights"] = extract.digest
-            with progress(2 * len(examples), "extracting features") as bar:
-                result["metrics"] |= vae_features(
-                    source.model,
-                    examples,
-                    extract,
-                    features,
-                    batch_size=size,
-                    seed=options.seed,
-                    advance=bar.update,
-                )
-    return result
 
 
 def _samples(
@@ -518,7 +320,7 @@ def _samples(
     restoration = [name for name in names if name in _RESTORATION_METRICS]
     others = [name for name in names if name not in restoration]
     distances = [name for name in others if name != "moments"]
-    features = [name for name in names if name in _FEATURE_METRICS]
+    features = [name for name in names if name in FEATURE_METRICS]
     if distances and against is None:
         raise UsageError(f"--metric {distances[0]} needs --against DATA")
     if against is not None and not distances:
