@@ -34,13 +34,13 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy --package arcsm_cli
 	$(BIN)/mypy commands
-	$(BIN)/python -m arcsm_cli.cli_reference --check
+	$(BIN)/python -m arcsm_cli.cli.reference --check
 
 bench: $(READY)
-	$(BIN)/python tests/benchmarks/bench.py
+	$(BIN)/python bench/bench.py
 
 docs: $(READY)
-	$(BIN)/python -m arcsm_cli.cli_reference
+	$(BIN)/python -m arcsm_cli.cli.reference
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -7,7 +7,7 @@ completion and a mistyped option answer at once.
 import os
 import sys
 
-from arcsm_cli.cli_signals import SignalGuard, SignalInterrupt
+from arcsm_cli.cli.signals import SignalGuard, SignalInterrupt
 from arcsm_cli.errors import Interrupted
 
 # In the order of a session's work. The texts are the first lines of the commands' help, kept here
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     signals = SignalGuard()
     signals.install()  # before the slower imports: a signal ends those too
     try:
-        from arcsm_cli.cli_run import run_program
+        from arcsm_cli.cli.invocation import run_program
 
         return run_program(_run, sys.argv[1:] if arguments is None else arguments, signals)
     except SignalInterrupt as interrupt:
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     import typer
 
-    from arcsm_cli.cli_program import build_program
+    from arcsm_cli.cli.program import build_program
 
     program = build_program(COMMANDS, DESCRIPTION)
     if "_ARCSM_COMPLETE" in os.environ:  # asked by a shell, not by a person

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from arcsm_cli.cli_options import (
+from arcsm_cli.cli.invocation import provenance_entry
+from arcsm_cli.cli.options import (
     DataDir,
     Device,
     Download,
@@ -20,9 +21,8 @@ from arcsm_cli.cli_options import (
     data_options,
     resolve_device,
 )
-from arcsm_cli.cli_progress import progress
-from arcsm_cli.cli_run import provenance_entry
-from arcsm_cli.cli_table import print_result
+from arcsm_cli.cli.progress import progress
+from arcsm_cli.cli.table import print_result
 from arcsm_cli.errors import UsageError
 
 _MOST = 64  # values in a list

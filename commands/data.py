@@ -2,7 +2,8 @@
 
 import logging
 
-from arcsm_cli.cli_options import (
+from arcsm_cli.cli.invocation import provenance_entry
+from arcsm_cli.cli.options import (
     CenterCrop,
     Data,
     DataDir,
@@ -14,8 +15,7 @@ from arcsm_cli.cli_options import (
     Seed,
     data_options,
 )
-from arcsm_cli.cli_progress import progress
-from arcsm_cli.cli_run import provenance_entry
+from arcsm_cli.cli.progress import progress
 
 _log = logging.getLogger(__name__)
 

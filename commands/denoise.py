@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from arcsm_cli.cli_options import (
+from arcsm_cli.cli.invocation import provenance_entry
+from arcsm_cli.cli.options import (
     BatchSize,
     CenterCrop,
     Data,
@@ -23,9 +24,8 @@ from arcsm_cli.cli_options import (
     data_options,
     resolve_device,
 )
-from arcsm_cli.cli_progress import progress
-from arcsm_cli.cli_run import provenance_entry
-from arcsm_cli.cli_table import print_result
+from arcsm_cli.cli.progress import progress
+from arcsm_cli.cli.table import print_result
 from arcsm_cli.errors import UsageError
 
 
@@ -121,13 +121,13 @@ def run(
       arcsm data digits -o - | arcsm denoise m.safetensors - --corrupt salt-pepper:0.3 -o out.h5
     """
     from arcsm_cli.data.stream import open_stream
-    from arcsm_cli.denoising.choose import (
+    from arcsm_cli.denoising.examples import restore_all
+    from arcsm_cli.denoising.methods import (
         Settings,
         choose_denoiser,
         estimate_sigma,
         parse_corruption,
     )
-    from arcsm_cli.denoising.run import restore_all
     from arcsm_cli.distributed.ranks import joined
     from arcsm_cli.evaluation.model_metrics import check_shape
     from arcsm_cli.io.atomic import atomic_output, check_output

@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from arcsm_cli.cli_measuring import FEATURE_METRICS, Source, Target, measure_model, measure_vae
-from arcsm_cli.cli_options import (
+from arcsm_cli.cli.options import (
     CenterCrop,
     DataDir,
     Device,
@@ -19,9 +18,16 @@ from arcsm_cli.cli_options import (
     data_options,
     resolve_device,
 )
-from arcsm_cli.cli_progress import Bar, progress
-from arcsm_cli.cli_table import print_result
+from arcsm_cli.cli.progress import Bar, progress
+from arcsm_cli.cli.table import print_result
 from arcsm_cli.errors import DamagedInputError, UsageError
+from arcsm_cli.evaluation.measuring import (
+    FEATURE_METRICS,
+    Source,
+    Target,
+    measure_model,
+    measure_vae,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from arcsm_cli.cli_options import Json
-from arcsm_cli.cli_table import print_result
+from arcsm_cli.cli.options import Json
+from arcsm_cli.cli.table import print_result
 from arcsm_cli.errors import DamagedInputError
 
 _BLOCK_VALUES = 1 << 20  # of one dataset, in memory at a time

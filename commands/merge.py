@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from arcsm_cli.cli_options import Force, Output
-from arcsm_cli.cli_progress import Bar, progress
-from arcsm_cli.cli_run import provenance_entry
+from arcsm_cli.cli.invocation import provenance_entry
+from arcsm_cli.cli.options import Force, Output
+from arcsm_cli.cli.progress import Bar, progress
 from arcsm_cli.errors import DamagedInputError, UsageError
 
 if TYPE_CHECKING:

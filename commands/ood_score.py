@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from arcsm_cli.cli_options import (
+from arcsm_cli.cli.invocation import provenance_entry
+from arcsm_cli.cli.options import (
     BatchSize,
     CenterCrop,
     Data,
@@ -21,9 +22,8 @@ from arcsm_cli.cli_options import (
     data_options,
     resolve_device,
 )
-from arcsm_cli.cli_progress import Bar, progress
-from arcsm_cli.cli_run import provenance_entry
-from arcsm_cli.cli_table import print_result
+from arcsm_cli.cli.progress import Bar, progress
+from arcsm_cli.cli.table import print_result
 from arcsm_cli.errors import UsageError
 
 if TYPE_CHECKING:

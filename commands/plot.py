@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from arcsm_cli.cli_options import (
+from arcsm_cli.cli.options import (
     CenterCrop,
     DataDir,
     Device,
@@ -17,7 +17,7 @@ from arcsm_cli.cli_options import (
     data_options,
     resolve_device,
 )
-from arcsm_cli.cli_progress import progress
+from arcsm_cli.cli.progress import progress
 from arcsm_cli.errors import DamagedInputError, UsageError
 
 _MOST_SLICES = 5
@@ -146,7 +146,7 @@ def run(
     from arcsm_cli.io.atomic import atomic_output, check_output
     from arcsm_cli.io.comparison_file import is_comparison
     from arcsm_cli.io.streams import label, local_input, sniff
-    from arcsm_cli.plotting.choose import (
+    from arcsm_cli.plotting.by_kind import (
         figure_of_checkpoint,
         figure_of_comparison,
         figure_of_samples,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from arcsm_cli.cli_options import (
+from arcsm_cli.cli.invocation import provenance_entry
+from arcsm_cli.cli.options import (
     BatchSize,
     Device,
     Force,
@@ -19,9 +20,8 @@ from arcsm_cli.cli_options import (
     Seed,
     resolve_device,
 )
-from arcsm_cli.cli_progress import Bar, progress
-from arcsm_cli.cli_run import provenance_entry
-from arcsm_cli.cli_table import print_result
+from arcsm_cli.cli.progress import Bar, progress
+from arcsm_cli.cli.table import print_result
 from arcsm_cli.errors import DamagedInputError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -143,11 +143,11 @@ def run(
     from arcsm_cli.io.streams import label, local_input
     from arcsm_cli.models.load import load_any
     from arcsm_cli.models.vae import VAE
+    from arcsm_cli.randomness import SampleNoise
     from arcsm_cli.runtime import reuse_memory
-    from arcsm_cli.sampling.choose import choose_sampler
+    from arcsm_cli.sampling.draw import sample
     from arcsm_cli.sampling.latent import sample_vae
-    from arcsm_cli.sampling.noise import SampleNoise
-    from arcsm_cli.sampling.run import sample
+    from arcsm_cli.sampling.samplers import choose_sampler
 
     indices = _shard(shard, count)
     if step_size is not None and not (step_size > 0 and math.isfinite(step_size)):

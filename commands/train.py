@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from arcsm_cli.cli_options import (
+from arcsm_cli.cli.options import (
     CenterCrop,
     Data,
     DataDir,
@@ -19,7 +19,8 @@ from arcsm_cli.cli_options import (
     data_options,
     resolve_device,
 )
-from arcsm_cli.cli_training import (
+from arcsm_cli.errors import UsageError
+from arcsm_cli.training.run import (
     CheckpointEvery,
     Clip,
     Ema,
@@ -32,7 +33,6 @@ from arcsm_cli.cli_training import (
     run_training,
     step_count,
 )
-from arcsm_cli.errors import UsageError
 
 _MOST_UNITS = 1 << 16  # of a layer; no checkpoint may have more
 
@@ -295,7 +295,7 @@ def run(
     from arcsm_cli.data.spec import train_and_valid
     from arcsm_cli.distributed.ranks import joined
     from arcsm_cli.runtime import reuse_memory
-    from arcsm_cli.training.build import Choices, model_config
+    from arcsm_cli.training.configure import Choices, model_config
     from arcsm_cli.training.options import check_number, layer_sizes, settled
     from arcsm_cli.training.settings import TrainSettings
 

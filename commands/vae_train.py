@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from arcsm_cli.cli_options import (
+from arcsm_cli.cli.options import (
     CenterCrop,
     Data,
     DataDir,
@@ -19,7 +19,8 @@ from arcsm_cli.cli_options import (
     data_options,
     resolve_device,
 )
-from arcsm_cli.cli_training import (
+from arcsm_cli.errors import UsageError
+from arcsm_cli.training.run import (
     CheckpointEvery,
     Clip,
     Ema,
@@ -32,7 +33,6 @@ from arcsm_cli.cli_training import (
     run_training,
     step_count,
 )
-from arcsm_cli.errors import UsageError
 
 
 def run(
@@ -183,7 +183,7 @@ def run(
     from arcsm_cli.runtime import reuse_memory
     from arcsm_cli.training.options import check_number, layer_sizes
     from arcsm_cli.training.settings import VAESettings
-    from arcsm_cli.training.vae_build import VAEChoices, vae_config
+    from arcsm_cli.training.vae_configure import VAEChoices, vae_config
 
     if steps is not None and epochs is not None:
         raise UsageError("give --steps or --epochs, not both")

@@ -21,7 +21,7 @@ from arcsm_cli.comparisons.held_out import train_and_test
 from arcsm_cli.comparisons.objectives import objectives
 from arcsm_cli.comparisons.tables import Columns, Record, Track, deviation, distinct
 from arcsm_cli.data.dataset import DataOptions
-from arcsm_cli.training.build import Choices, model_config
+from arcsm_cli.training.configure import Choices, model_config
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from arcsm_cli.data.dataset import DataOptions, Dataset
 from arcsm_cli.evaluation.likelihood import log_likelihood
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.order import variable_order
-from arcsm_cli.training.build import Choices, model_config
+from arcsm_cli.training.configure import Choices, model_config
 from arcsm_cli.training.settings import TrainSettings
 from arcsm_cli.training.silent import train_silently
 

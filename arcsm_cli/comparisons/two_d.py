@@ -24,10 +24,10 @@ from arcsm_cli.errors import UsageError
 from arcsm_cli.evaluation.likelihood import log_likelihood
 from arcsm_cli.evaluation.sample_metrics import energy_distance, sliced_wasserstein
 from arcsm_cli.models.base import AutoregressiveModel
-from arcsm_cli.sampling.choose import default_sampler
-from arcsm_cli.sampling.noise import SampleNoise
-from arcsm_cli.sampling.run import sample
-from arcsm_cli.training.build import Choices, model_config
+from arcsm_cli.randomness import SampleNoise
+from arcsm_cli.sampling.draw import sample
+from arcsm_cli.sampling.samplers import default_sampler
+from arcsm_cli.training.configure import Choices, model_config
 from arcsm_cli.training.settings import TrainSettings
 from arcsm_cli.training.silent import train_silently
 

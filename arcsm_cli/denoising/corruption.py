@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from arcsm_cli.sampling.noise import SampleNoise
+from arcsm_cli.randomness import SampleNoise
 
 # Streams apart from those of sampling (0 on) and of evaluation's perturbation (2^63 on).
 STREAMS = 1 << 62

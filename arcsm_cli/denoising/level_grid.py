@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from arcsm_cli.evaluation.quadrature import GridDensity, grid_density, integrated, nearest
 from arcsm_cli.models.conditional import Conditionals
+from arcsm_cli.models.quadrature import GridDensity, grid_density, integrated, nearest
 from arcsm_cli.sampling.grid import invert_cdf
 
 _REACH = 4.0  # standard deviations of the noise beyond the range of the data

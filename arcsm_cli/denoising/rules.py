@@ -17,9 +17,9 @@ from torch import Tensor
 
 from arcsm_cli.denoising.level_grid import LevelGrid
 from arcsm_cli.models.conditional import Conditionals
+from arcsm_cli.sampling.draw import Sampler
 from arcsm_cli.sampling.langevin import Langevin
 from arcsm_cli.sampling.ode import ProbabilityFlow
-from arcsm_cli.sampling.run import Sampler
 
 _STEPS = 6  # of the reverse diffusion
 _BLUR = 0.3  # of the levels at which exact observations are weighed: coarse grids resolve it

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from arcsm_cli.models.vae import log_prior
-from arcsm_cli.sampling.noise import SampleNoise
+from arcsm_cli.randomness import SampleNoise
 
 
 class Likelihood(Protocol):

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from arcsm_cli.errors import UsageError
-from arcsm_cli.evaluation.quadrature import log_density
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.models.conditional import ConditionalModel, Conditionals
 from arcsm_cli.models.mle import ARMLE
+from arcsm_cli.models.quadrature import log_density
 
 METHODS = ("flow", "quadrature")
 _EVALUATIONS = 1 << 15  # score network rows in flight: activations stay in cache

@@ -18,7 +18,7 @@ from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.models.mle import ARMLE
 from arcsm_cli.models.vae import VAE
-from arcsm_cli.sampling.noise import SampleNoise
+from arcsm_cli.randomness import SampleNoise
 
 METRICS = ("nll", "bpd", "csm")
 # A stream apart from that of sampling: evaluating with a seed must not reuse its numbers.

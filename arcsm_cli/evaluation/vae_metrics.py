@@ -19,8 +19,8 @@ from arcsm_cli.evaluation.image_features import Extract, feature_distances
 from arcsm_cli.evaluation.model_metrics import Evaluated, check_shape
 from arcsm_cli.models.vae import VAE, log_prior
 from arcsm_cli.models.vae_networks import GaussianEncoder
+from arcsm_cli.randomness import SampleNoise
 from arcsm_cli.sampling.latent import sample_vae
-from arcsm_cli.sampling.noise import SampleNoise
 
 METRICS = ("elbo", "iwae", "ais")
 _ROWS = 4096  # codes decoded at a time

@@ -88,7 +88,7 @@ class ConditionalModel:
 
 
 class ScoreWalk:
-    """A batch of examples in the making; see `arcsm_cli.sampling.run.Walk`."""
+    """A batch of examples in the making; see `arcsm_cli.sampling.draw.Walk`."""
 
     def __init__(self, owner: ConditionalModel, batch: int) -> None:
         self.owner = owner

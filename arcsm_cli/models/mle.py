@@ -107,7 +107,7 @@ class Drawable:
 
 
 class MLEWalk:
-    """A batch of examples in the making; see `arcsm_cli.sampling.run.Walk`."""
+    """A batch of examples in the making; see `arcsm_cli.sampling.draw.Walk`."""
 
     def __init__(self, model: ARMLE, batch: int) -> None:
         self.model = model

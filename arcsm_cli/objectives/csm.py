@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from arcsm_cli.models.arcsm import ARCSM
-from arcsm_cli.objectives.noise import NoisyBatch
+from arcsm_cli.objectives.noisy_batch import NoisyBatch
 
 
 def csm(model: ARCSM, batch: NoisyBatch) -> Tensor:

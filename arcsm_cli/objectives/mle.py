@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from arcsm_cli.models.mle import ARMLE
-from arcsm_cli.objectives.noise import NoisyBatch
+from arcsm_cli.objectives.noisy_batch import NoisyBatch
 
 
 def mle(model: ARMLE, batch: NoisyBatch) -> Tensor:

@@ -17,9 +17,9 @@ from arcsm_cli.evaluation.model_metrics import density_text, log_scale
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.plotting.window import Window, window
-from arcsm_cli.sampling.choose import choose_sampler
-from arcsm_cli.sampling.noise import SampleNoise
-from arcsm_cli.sampling.run import sample
+from arcsm_cli.randomness import SampleNoise
+from arcsm_cli.sampling.draw import sample
+from arcsm_cli.sampling.samplers import choose_sampler
 
 _BATCH = 4096
 _CURVE = 512  # points of a curve

@@ -16,8 +16,8 @@ from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.plotting.figure import BLUE, add_grid, title
 from arcsm_cli.plotting.points import MATRIX
 from arcsm_cli.plotting.window import window
+from arcsm_cli.randomness import SampleNoise
 from arcsm_cli.sampling.latent import sample_vae
-from arcsm_cli.sampling.noise import SampleNoise
 
 if TYPE_CHECKING:
     from arcsm_cli.data.dataset import Dataset

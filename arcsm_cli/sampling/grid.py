@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from arcsm_cli.evaluation.quadrature import GridDensity, grid_density
 from arcsm_cli.models.conditional import Conditionals
+from arcsm_cli.models.quadrature import GridDensity, grid_density
 
 
 @dataclass(frozen=True)

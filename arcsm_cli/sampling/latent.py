@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from arcsm_cli.models.vae import VAE
-from arcsm_cli.sampling.noise import SampleNoise
+from arcsm_cli.randomness import SampleNoise
 
 
 @torch.no_grad()

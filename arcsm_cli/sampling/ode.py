@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from arcsm_cli.evaluation.quadrature import grid_density
 from arcsm_cli.models.conditional import Conditionals
+from arcsm_cli.models.quadrature import grid_density
 from arcsm_cli.sampling.grid import invert_cdf
 
 

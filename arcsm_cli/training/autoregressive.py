@@ -14,11 +14,10 @@ from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.objectives.csm import csm
 from arcsm_cli.objectives.dsm import dsm
 from arcsm_cli.objectives.mle import mle
-from arcsm_cli.objectives.noise import NoisyBatch, perturb
-from arcsm_cli.sampling.choose import default_sampler
-from arcsm_cli.sampling.noise import SampleNoise
-from arcsm_cli.sampling.run import sample
-from arcsm_cli.training.randomness import Purpose, generator_for
+from arcsm_cli.objectives.noisy_batch import NoisyBatch, perturb
+from arcsm_cli.randomness import Purpose, SampleNoise, generator_for
+from arcsm_cli.sampling.draw import sample
+from arcsm_cli.sampling.samplers import default_sampler
 from arcsm_cli.training.settings import TrainSettings
 from arcsm_cli.training.state import TrainState
 from arcsm_cli.training.task import validation_batches

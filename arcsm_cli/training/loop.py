@@ -11,7 +11,7 @@ from torch import Tensor
 
 from arcsm_cli.data.dataset import Dataset, as_float
 from arcsm_cli.errors import ArcsmError
-from arcsm_cli.training.randomness import Purpose, generator_for
+from arcsm_cli.randomness import Purpose, generator_for
 from arcsm_cli.training.state import TrainState
 
 

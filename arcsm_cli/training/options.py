@@ -6,7 +6,7 @@ import math
 
 from arcsm_cli.errors import UsageError
 from arcsm_cli.models.config import LIKELIHOODS
-from arcsm_cli.training.build import Choices
+from arcsm_cli.training.configure import Choices
 
 GAUSSIAN, MIXTURE, DISCRETIZED = LIKELIHOODS
 _MOST_UNITS = 1 << 16  # of a layer; no checkpoint may have more

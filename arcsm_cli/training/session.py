@@ -15,8 +15,8 @@ from arcsm_cli.io.atomic import atomic_output
 from arcsm_cli.io.checkpoint import load_checkpoint, load_resume, save_checkpoint, save_resume
 from arcsm_cli.io.streams import label, show
 from arcsm_cli.models.restore import Config, make_model
+from arcsm_cli.randomness import Purpose, generator_for
 from arcsm_cli.training.loop import train
-from arcsm_cli.training.randomness import Purpose, generator_for
 from arcsm_cli.training.settings import OBJECTIVES, RunSettings, TrainSettings
 from arcsm_cli.training.state import TrainState
 

@@ -11,9 +11,8 @@ from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.models.vae import VAE
 from arcsm_cli.objectives.draws import Draws
 from arcsm_cli.objectives.vae import vae_losses
+from arcsm_cli.randomness import Purpose, SampleNoise, generator_for
 from arcsm_cli.sampling.latent import sample_vae
-from arcsm_cli.sampling.noise import SampleNoise
-from arcsm_cli.training.randomness import Purpose, generator_for
 from arcsm_cli.training.settings import VAESettings
 from arcsm_cli.training.state import TrainState
 from arcsm_cli.training.task import validation_batches

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 import pytest
 import typer
 
-from arcsm_cli.cli_command import build_command
-from arcsm_cli.cli_options import Device
-from arcsm_cli.cli_run import invocation, run_program
-from arcsm_cli.cli_signals import SignalGuard
+from arcsm_cli.cli.command import build_command
+from arcsm_cli.cli.invocation import invocation, run_program
+from arcsm_cli.cli.options import Device
+from arcsm_cli.cli.signals import SignalGuard
 
 
 class Probe:

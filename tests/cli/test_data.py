@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arcsm_cli.cli_options import data_options
+from arcsm_cli.cli.options import data_options
 from arcsm_cli.io.samples import SampleFile
 
 RunArcsm = Callable[..., "subprocess.CompletedProcess[Any]"]

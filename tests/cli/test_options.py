@@ -2,7 +2,7 @@
 
 import pytest
 
-from arcsm_cli.cli_options import data_options, resolve_device
+from arcsm_cli.cli.options import data_options, resolve_device
 from arcsm_cli.errors import UnavailableError, UsageError
 
 

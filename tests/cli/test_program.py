@@ -11,8 +11,8 @@ import pytest
 
 from arcsm_cli import __version__
 from arcsm_cli.app import COMMANDS, main
-from arcsm_cli.cli_command import load_command
-from arcsm_cli.cli_help import summary
+from arcsm_cli.cli.command import load_command
+from arcsm_cli.cli.help import summary
 
 RunArcsm = Callable[..., "subprocess.CompletedProcess[Any]"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from arcsm_cli.app import COMMANDS
-from arcsm_cli.cli_reference import main, reference
+from arcsm_cli.cli.reference import main, reference
 
 
 @pytest.fixture(scope="module")

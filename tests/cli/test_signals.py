@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from arcsm_cli.cli_signals import SignalInterrupt, StopFlag
+from arcsm_cli.cli.signals import SignalInterrupt, StopFlag
 
 ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
 STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]

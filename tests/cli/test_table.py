@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcsm_cli.cli_table import print_result, to_json
+from arcsm_cli.cli.table import print_result, to_json
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 RESULTS = st.dictionaries(

@@ -139,7 +139,7 @@ def test_a_training_that_diverges_ends() -> None:
 
 def test_the_ar_csm_has_fewer_weights_than_the_baseline() -> None:
     from arcsm_cli.data.twod import load_points
-    from arcsm_cli.training.build import model_config
+    from arcsm_cli.training.configure import model_config
 
     ours, theirs = (
         parameter_count(model_config(load_points("moons", "valid"), two_d.choices_of(m)))

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from arcsm_cli.denoising import restore as restore_module
 from arcsm_cli.denoising import single_step
+from arcsm_cli.denoising import walk as walk_module
 from tests.denoising.exact import CorrelatedGaussian, Exact, MixtureRows
 
 Make = Callable[..., Any]
@@ -18,7 +18,7 @@ Make = Callable[..., Any]
 @pytest.fixture
 def known_models(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets `restore` and `parallel` take `KnownModel`s."""
-    for module in (restore_module, single_step):
+    for module in (walk_module, single_step):
         monkeypatch.setattr(module, "ConditionalModel", Exact)
 
 

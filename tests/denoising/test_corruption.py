@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arcsm_cli.denoising.corruption import Corruption, Gaussian, Mask, SaltPepper
-from arcsm_cli.sampling.noise import SampleNoise
+from arcsm_cli.randomness import SampleNoise
 
 KINDS = [Gaussian(0.6, 0.5), SaltPepper(0.3), Mask(torch.eye(8, dtype=torch.bool))]
 

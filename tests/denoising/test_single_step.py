@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from arcsm_cli.denoising.restore import restore
 from arcsm_cli.denoising.rules import Tweedie
 from arcsm_cli.denoising.single_step import parallel
-from arcsm_cli.sampling.noise import SampleNoise
+from arcsm_cli.denoising.walk import restore
+from arcsm_cli.randomness import SampleNoise
 
 Make = Callable[..., Any]
 MEAN, SD = (0.5, -1.0, 2.0), (1.0, 0.3, 2.5)

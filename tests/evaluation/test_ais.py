@@ -14,7 +14,7 @@ from torch import Tensor
 
 from arcsm_cli.evaluation.ais import AnnealedSampling
 from arcsm_cli.evaluation.vae_metrics import DecoderLikelihood
-from arcsm_cli.sampling.noise import SampleNoise
+from arcsm_cli.randomness import SampleNoise
 
 Make = Callable[..., Any]
 CODES = 2

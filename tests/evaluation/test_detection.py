@@ -141,7 +141,7 @@ def test_a_report_turns_every_statistic_in_its_own_direction() -> None:
 
 
 def test_a_table_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    from arcsm_cli.cli_table import print_result
+    from arcsm_cli.cli.table import print_result
 
     rng = np.random.default_rng(0)
     names = ["constant-uniform", "/a/long/path/to/a-file-of-photographs-test.npz", "cifar10:train"]

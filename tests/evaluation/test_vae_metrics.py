@@ -30,8 +30,8 @@ from arcsm_cli.evaluation.vae_metrics import (
 from arcsm_cli.models.vae import VAE
 from arcsm_cli.models.vae_config import METHODS
 from arcsm_cli.models.vae_networks import GaussianEncoder, ImplicitEncoder
+from arcsm_cli.randomness import SampleNoise
 from arcsm_cli.sampling.latent import sample_vae
-from arcsm_cli.sampling.noise import SampleNoise
 
 Make = Callable[..., Any]
 DIMENSIONS, CODES = 4, 2

@@ -264,7 +264,7 @@ def downloads(data: bytes) -> None:
 @functools.cache
 def _options() -> tuple[list[Any], dict[str, Any]]:
     """The parameters of `train`, and their types."""
-    from arcsm_cli.cli_command import build_command, load_command
+    from arcsm_cli.cli.command import build_command, load_command
 
     command = build_command("train", load_command("train").run)
     return command.params, command._types()
@@ -272,7 +272,7 @@ def _options() -> tuple[list[Any], dict[str, Any]]:
 
 def config(data: bytes) -> None:
     """The file of `--config`, against the options of `train`."""
-    from arcsm_cli.cli_config import Config
+    from arcsm_cli.cli.config import Config
 
     parameters, types = _options()
     with documented(UsageError, MissingInputError):
@@ -339,7 +339,7 @@ TARGETS: dict[str, Target] = {
         info,
         lambda: seeds.checkpoints()[::5] + seeds.references(),
         mutators.safetensors,
-        (*_CHECKPOINTS, "arcsm_cli.cli_table", "arcsm_cli.commands.info"),
+        (*_CHECKPOINTS, "arcsm_cli.cli.table", "arcsm_cli.commands.info"),
     ),
     "reference": Target(
         reference,
@@ -389,7 +389,7 @@ TARGETS: dict[str, Target] = {
         ("arcsm_cli.data.vision", "arcsm_cli.data.celeba", "arcsm_cli.io.isolated", "gzip"),
     ),
     "config": Target(
-        config, seeds.configs, mutators.words(*_TOML), ("arcsm_cli.cli_config", "tomllib"), 1 << 15
+        config, seeds.configs, mutators.words(*_TOML), ("arcsm_cli.cli.config", "tomllib"), 1 << 15
     ),
     "json": Target(
         text,

@@ -73,7 +73,7 @@ def picture(path: Path) -> None:
 
 
 def config(path: Path) -> None:
-    from arcsm_cli.cli_config import read_config
+    from arcsm_cli.cli.config import read_config
 
     read_config(str(path))
 

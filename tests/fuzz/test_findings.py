@@ -163,7 +163,7 @@ def test_complaints_about_a_table_are_one_line(path: Path) -> None:
 
 
 def config(text: str) -> Callable[[], object]:
-    from arcsm_cli.cli_config import Config
+    from arcsm_cli.cli.config import Config
 
     def read() -> object:
         found = targets._file(text.encode(), "config.toml")

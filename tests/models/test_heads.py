@@ -344,7 +344,7 @@ def test_masses_are_differences_of_the_distribution_function(
 @pytest.fixture(scope="module")
 def plain_loss() -> Any:
     """The classic loss, with a branch for masses that underflow."""
-    path = Path(__file__).parents[1] / "benchmarks" / "plain_pixelcnn.py"
+    path = Path(__file__).parents[2] / "bench" / "plain_pixelcnn.py"
     spec = importlib.util.spec_from_file_location("plain_pixelcnn", path)
     assert spec is not None
     assert spec.loader is not None

@@ -25,7 +25,7 @@ from arcsm_cli.models.config import LIKELIHOODS, ModelConfig, parameter_width
 from arcsm_cli.models.mle import ARMLE
 from arcsm_cli.models.restore import make_model, parameter_count, restore
 from arcsm_cli.objectives.mle import mle
-from arcsm_cli.objectives.noise import perturb
+from arcsm_cli.objectives.noisy_batch import perturb
 
 Make = Callable[..., Any]
 GAUSSIAN, MIXTURE, DISCRETE = LIKELIHOODS

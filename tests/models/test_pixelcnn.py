@@ -31,7 +31,7 @@ from arcsm_cli.models.made import MADE
 from arcsm_cli.models.pixelcnn import PixelCNN
 from arcsm_cli.models.pixelcnn_layers import WeightNormalized, concat_elu, gated_sum
 from arcsm_cli.objectives.csm import csm
-from arcsm_cli.objectives.noise import perturb
+from arcsm_cli.objectives.noisy_batch import perturb
 
 Make = Callable[..., Any]
 WIDTH, FILTERS = 2, 3
@@ -236,7 +236,7 @@ def test_walking_drops_nothing(case: Case) -> None:
 @pytest.fixture(scope="module")
 def plain() -> ModuleType:
     """The plain network of the benchmarks."""
-    path = Path(__file__).parents[1] / "benchmarks" / "plain_pixelcnn.py"
+    path = Path(__file__).parents[2] / "bench" / "plain_pixelcnn.py"
     spec = importlib.util.spec_from_file_location("plain_pixelcnn", path)
     assert spec is not None
     assert spec.loader is not None

@@ -16,7 +16,7 @@ from torch import Tensor
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.objectives.csm import csm
 from arcsm_cli.objectives.dsm import dsm
-from arcsm_cli.objectives.noise import NoisyBatch
+from arcsm_cli.objectives.noisy_batch import NoisyBatch
 
 Make = Callable[..., ARCSM]
 CORRELATION = 0.6

@@ -18,7 +18,7 @@ from arcsm_cli.data.dataset import DataOptions, Dataset
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.io.checkpoint import Checkpoint, save_checkpoint
 from arcsm_cli.models.vae import VAE
-from arcsm_cli.plotting.choose import figure_of_vae
+from arcsm_cli.plotting.by_kind import figure_of_vae
 from arcsm_cli.plotting.figure import new_figure
 from arcsm_cli.plotting.latent import codes_of, draw_codes, versions
 

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from arcsm_cli.errors import UsageError
 from arcsm_cli.io.samples import SampleWriter
-from arcsm_cli.plotting.choose import figure_of_scores
+from arcsm_cli.plotting.by_kind import figure_of_scores
 from arcsm_cli.plotting.figure import new_figure
 from arcsm_cli.plotting.roc import MOST_SETS, _edges, draw_scores
 

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from arcsm_cli.models.config import LIKELIHOODS, parameter_width
 from arcsm_cli.models.mle import ARMLE
-from arcsm_cli.sampling import run
+from arcsm_cli.randomness import SampleNoise
+from arcsm_cli.sampling import draw
 from arcsm_cli.sampling.ancestral import Ancestral
-from arcsm_cli.sampling.choose import default_sampler
+from arcsm_cli.sampling.draw import Sampler, sample
 from arcsm_cli.sampling.grid import Grid
 from arcsm_cli.sampling.langevin import Langevin
-from arcsm_cli.sampling.noise import SampleNoise
 from arcsm_cli.sampling.ode import ProbabilityFlow
-from arcsm_cli.sampling.run import Sampler, sample
+from arcsm_cli.sampling.samplers import default_sampler
 
 Make = Callable[..., Any]
 Check = Callable[[Tensor], None]
@@ -266,7 +266,7 @@ def test_a_sample_does_not_depend_on_how_many_numbers_are_held(
     model = likelihood_model(likelihood, "pixelcnn")
     sampler = default_sampler(model)
     whole = sample(model, sampler, Noise(5, range(4)))
-    monkeypatch.setattr(run, "_NOISE_NUMBERS", 5 * 4 * sampler.draws)
+    monkeypatch.setattr(draw, "_NOISE_NUMBERS", 5 * 4 * sampler.draws)
     assert torch.equal(sample(model, sampler, Noise(5, range(4))), whole)
 
 

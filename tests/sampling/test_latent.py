@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from arcsm_cli.randomness import SampleNoise
 from arcsm_cli.sampling.latent import sample_vae
-from arcsm_cli.sampling.noise import SampleNoise
 
 Make = Callable[..., Any]
 SCALED: dict[str, Any] = {

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from arcsm_cli.evaluation.quadrature import grid_density
 from arcsm_cli.models.conditional import ConditionalModel, Conditionals
+from arcsm_cli.models.quadrature import grid_density
 from arcsm_cli.sampling.grid import Grid, invert_cdf
 from arcsm_cli.sampling.langevin import Langevin
 from arcsm_cli.sampling.ode import ProbabilityFlow

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.models.config import ModelConfig
-from arcsm_cli.training.build import Choices, model_config
+from arcsm_cli.training.configure import Choices, model_config
 from arcsm_cli.training.settings import TrainSettings
 from arcsm_cli.training.state import TrainState
 

@@ -16,15 +16,15 @@ from arcsm_cli.data.spec import train_and_valid
 from arcsm_cli.evaluation.model_metrics import evaluate
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.objectives.csm import csm
-from arcsm_cli.objectives.noise import NoisyBatch
+from arcsm_cli.objectives.noisy_batch import NoisyBatch
+from arcsm_cli.randomness import Purpose, generator_for
 from arcsm_cli.training import autoregressive
-from arcsm_cli.training.build import Choices, model_config
+from arcsm_cli.training.configure import Choices, model_config
 from arcsm_cli.training.loop import (
     Batches,
     DivergedError,
     train,
 )
-from arcsm_cli.training.randomness import Purpose, generator_for
 from arcsm_cli.training.session import fresh_state
 from arcsm_cli.training.state import TrainState
 

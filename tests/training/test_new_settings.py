@@ -20,9 +20,9 @@ from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.evaluation.likelihood import log_likelihood
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.pixelcnn import PixelCNN
-from arcsm_cli.objectives.noise import NoisyBatch
+from arcsm_cli.objectives.noisy_batch import NoisyBatch
 from arcsm_cli.training import autoregressive, loop
-from arcsm_cli.training.build import Choices, model_config
+from arcsm_cli.training.configure import Choices, model_config
 from arcsm_cli.training.loop import train
 from arcsm_cli.training.session import Session, fresh_state, resume_path, resumed_state
 from arcsm_cli.training.settings import TrainSettings

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from arcsm_cli.data.dataset import Dataset
-from arcsm_cli.training.build import Choices, model_config
+from arcsm_cli.training.configure import Choices, model_config
 from arcsm_cli.training.loop import train
 from arcsm_cli.training.session import Session, fresh_state
 from arcsm_cli.training.tensorboard import TensorBoard

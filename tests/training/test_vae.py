@@ -26,7 +26,7 @@ from arcsm_cli.training.loop import DivergedError, train
 from arcsm_cli.training.session import Session, fresh_state, resume_path, resumed_state
 from arcsm_cli.training.settings import TrainSettings, VAESettings
 from arcsm_cli.training.state import TrainState
-from arcsm_cli.training.vae_build import VAEChoices, vae_config
+from arcsm_cli.training.vae_configure import VAEChoices, vae_config
 
 Make = Callable[..., Any]
 ESTIMATED = ("csm", "ssm", "ssm-ar")

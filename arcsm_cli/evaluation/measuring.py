@@ -1,0 +1,231 @@
+"""What ``arcsm eval`` does with models: figures of examples, collected and written as they come."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from arcsm_cli.cli.invocation import provenance_entry
+from arcsm_cli.cli.progress import progress
+from arcsm_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from arcsm_cli.data.dataset import DataOptions
+    from arcsm_cli.data.stream import Examples
+    from arcsm_cli.distributed.ranks import Ranks
+    from arcsm_cli.evaluation.model_metrics import Evaluated
+    from arcsm_cli.evaluation.vae_metrics import Likelihoods
+    from arcsm_cli.io.checkpoint import Checkpoint
+
+FEATURE_METRICS = ("fid", "kid")
+
+
+class Source(NamedTuple):
+    """The model that is measured, its file, and DATA as named."""
+
+    name: str
+    digest: str
+    data: str
+    checkpoint: "Checkpoint"
+    model: Any
+
+
+class Target(NamedTuple):
+    """Where the examples as evaluated go, if anywhere, and how many are evaluated at a time."""
+
+    output: str | None
+    batch_size: int | None
+    force: bool
+
+
+def _collect(
+    source: Source,
+    examples: "Examples",
+    batches: "Iterator[Evaluated]",
+    target: Target,
+    seed: int,
+    ranks: "Ranks",
+    advance: "Callable[[int], None]" = lambda steps: None,
+) -> dict[str, Any]:
+    """Every figure as one array, on the first rank; the examples are written as they come."""
+    from contextlib import ExitStack
+
+    import numpy as np
+
+    from arcsm_cli.io.atomic import atomic_output
+    from arcsm_cli.io.provenance import extend
+    from arcsm_cli.io.samples import SampleWriter
+
+    entry = provenance_entry(
+        seed=seed, inputs={source.name: source.digest, source.data: examples.digest}
+    )
+    collected: dict[str, Any] = {}
+    start = 0
+    with ExitStack() as stack:
+        writer = None
+        if target.output is not None and ranks.is_first:
+            file = stack.enter_context(atomic_output(target.output, force=target.force))
+            chain = extend([source.checkpoint.provenance, examples.source], entry)
+            writer = stack.enter_context(SampleWriter(file, examples.shape, chain))
+        for batch in batches:
+            stop = start + len(batch.examples)
+            for key, values in batch.figures.items():
+                collected.setdefault(key, np.empty(len(examples)))[start:stop] = values.numpy()
+            if writer is not None:
+                writer.append(batch.examples, statistics=batch.figures)
+            advance(stop - start)
+            start = stop
+    return collected
+
+
+def measure_model(
+    source: Source,
+    options: "DataOptions",
+    metrics: list[str],
+    method: str | None,
+    perturb: bool,
+    target: Target,
+    ranks: "Ranks",
+) -> dict[str, Any]:
+    """Return what ``arcsm eval`` prints of an autoregressive model; {} on all ranks but the first.
+
+    Arguments:
+        metrics: of `model_metrics.METRICS`; none stands for all that the model has.
+        method: of the likelihood, or None.
+        perturb: whether to add the model's last noise level to DATA.
+        ranks: share the examples.
+
+    Raises:
+        ArcsmError: options that do not fit the model, data that do not, an output in the way.
+    """
+    from arcsm_cli.data.stream import open_stream
+    from arcsm_cli.evaluation.model_metrics import (
+        check_shape,
+        default_method,
+        density_text,
+        evaluate,
+        metrics_of,
+        noise_bpd,
+        summary,
+    )
+    from arcsm_cli.io.atomic import check_output
+
+    name, model = source.name, source.model
+    if target.output is not None:
+        check_output(target.output, force=target.force)
+    metrics = metrics or list(metrics_of(model))
+    for metric in metrics:
+        if metric not in metrics_of(model):
+            raise UsageError(f"--metric {metric} is of scores, {name} has none: use nll or bpd")
+    if method is not None and not {"nll", "bpd"} & set(metrics):
+        raise UsageError(f"--method {method} applies to the metrics nll and bpd alone")
+    stream = open_stream(source.data, options, default_split="test", like=model.config.shape)
+    with stream as examples:
+        check_shape(model, examples)
+        batches = evaluate(
+            model,
+            examples,
+            metrics=metrics,
+            method=method,
+            perturb=perturb,
+            batch_size=target.batch_size or 128,
+            seed=options.seed,
+            ranks=ranks,
+        )
+        with progress(len(examples), "evaluating") as bar:
+            figures = _collect(source, examples, batches, target, options.seed, ranks, bar.update)
+    if not ranks.is_first:
+        return {}
+    result: dict[str, Any] = {
+        "model": name,
+        "data": examples.name,
+        "examples": len(examples),
+        "metrics": summary(model, figures, metrics),
+    }
+    if "nll" in figures:
+        result["density"] = density_text(model, perturbed=perturb)
+        result["method"] = method or default_method(model)
+        if "bpd" in metrics and (floor := noise_bpd(model)) is not None:
+            result["bpd_of_the_noise_alone"] = floor
+    return result
+
+
+def measure_vae(
+    source: Source,
+    options: "DataOptions",
+    how: "Likelihoods",
+    target: Target,
+    feature_weights: str | None,
+    ranks: "Ranks",
+) -> dict[str, Any]:
+    """Return what ``arcsm eval`` prints of a VAE; {} on all ranks but the first.
+
+    Arguments:
+        how: the metrics, fid and kid among them, and how they are computed.
+        feature_weights: ``--feature-weights``, or None.
+        ranks: share the examples.
+
+    Raises:
+        ArcsmError: options that do not fit the model, data that do not, an output in the way.
+    """
+    from arcsm_cli.data.stream import open_stream
+    from arcsm_cli.evaluation.vae_metrics import (
+        check_metrics,
+        evaluate_vae,
+        ticks,
+        vae_density,
+        vae_features,
+        vae_summary,
+    )
+    from arcsm_cli.io.atomic import check_output
+
+    features = [name for name in how.metrics if name in FEATURE_METRICS]
+    likelihoods = [name for name in how.metrics if name not in features]
+    if feature_weights is not None and not features:
+        raise UsageError("--feature-weights applies to the metrics fid and kid alone")
+    if features and ranks.size > 1:
+        raise UsageError(f"--metric {features[0]} takes one process")
+    if target.output is not None:
+        if not likelihoods:
+            raise UsageError(f"-o writes figures of examples; {', '.join(features)} have none")
+        check_output(target.output, force=target.force)
+    shape = source.model.config.shape
+    with open_stream(source.data, options, default_split="test", like=shape) as examples:
+        check_metrics(source.model, examples, features)
+        size = target.batch_size or 20
+        how = replace(how, metrics=likelihoods)
+        result: dict[str, Any] = {
+            "model": source.name,
+            "data": examples.name,
+            "examples": len(examples),
+            "metrics": {},
+        }
+        if likelihoods:
+            with progress(ticks(examples, how, size, ranks), "evaluating") as bar:
+                batches = evaluate_vae(
+                    source.model, examples, how, batch_size=size, tick=bar.update, ranks=ranks
+                )
+                figures = _collect(source, examples, batches, target, options.seed, ranks)
+            if not ranks.is_first:
+                return {}
+            result["metrics"] |= vae_summary(figures)
+            result["density"] = vae_density(source.model)
+        if features:
+            from arcsm_cli.evaluation.feature_weights import find_weights
+            from arcsm_cli.evaluation.image_features import InceptionFeatures
+
+            extract = InceptionFeatures(
+                find_weights(feature_weights, options), source.model.data_scale.device.type
+            )
+            result["feature_weights"] = extract.digest
+            with progress(2 * len(examples), "extracting features") as bar:
+                result["metrics"] |= vae_features(
+                    source.model,
+                    examples,
+                    extract,
+                    features,
+                    batch_size=size,
+                    seed=options.seed,
+                    advance=bar.update,
+                )
+    return result

@@ -1,0 +1,207 @@
+"""What the commands that train share: their options, and a run from them to its last checkpoint."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from arcsm_cli.cli.invocation import provenance_entry
+from arcsm_cli.cli.progress import progress
+from arcsm_cli.cli.signals import StopFlag
+from arcsm_cli.cli.table import print_result
+from arcsm_cli.errors import Interrupted, OutputError, StoppedEarly, UsageError
+
+if TYPE_CHECKING:
+    from arcsm_cli.data.dataset import Dataset
+    from arcsm_cli.distributed.ranks import Ranks
+    from arcsm_cli.models.restore import Config
+    from arcsm_cli.training.settings import RunSettings
+    from arcsm_cli.training.tensorboard import TensorBoard
+
+Steps = Annotated[
+    int | None, typer.Option("--steps", metavar="N", min=1, help="Steps, instead of epochs.")
+]
+Schedule = Annotated[
+    Literal["cosine", "constant"],
+    typer.Option("--schedule", help="Learning rate after the warm-up."),
+]
+Warmup = Annotated[
+    int, typer.Option("--warmup", metavar="N", min=0, help="Steps of linear warm-up.")
+]
+Clip = Annotated[
+    float,
+    typer.Option("--clip", metavar="NORM", min=0, help="Largest gradient norm; 0 is no limit."),
+]
+Ema = Annotated[
+    float,
+    typer.Option(
+        "--ema", metavar="DECAY", min=0, max=1, help="Averaging of the weights; 0 is none."
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on where MODEL.resume stands; start if there is none."),
+]
+CheckpointEvery = Annotated[
+    int, typer.Option("--checkpoint-every", metavar="N", min=1, help="Steps between saves.")
+]
+LogDir = Annotated[
+    Path | None,
+    typer.Option("--log-dir", metavar="DIR", help="TensorBoard curves and sample grids."),
+]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run's checkpoint goes.
+
+    Attributes:
+        output: the path, or ``-``.
+        streamed: it is written once, at the end, and nothing lies beside it.
+        going_on: there is an interrupted run to continue.
+        overwrite: files that are there may be replaced.
+    """
+
+    output: str
+    streamed: bool
+    going_on: bool
+    overwrite: bool
+
+
+def find_place(output: str, *, resume: bool, force: bool) -> Place:
+    """Check where a run's files go, before anything is computed.
+
+    Raises:
+        UsageError: ``--resume`` without a file to resume.
+        OutputError: an output exists or cannot be created.
+    """
+    from arcsm_cli.io.atomic import check_output
+    from arcsm_cli.training.session import is_stream, resume_path
+
+    streamed = is_stream(output)
+    if resume and streamed:
+        raise UsageError(f"--resume needs the checkpoint in a file, not -o {output}")
+    beside = resume_path(output)
+    going_on = resume and os.path.exists(beside)
+    if resume and not going_on and os.path.exists(output) and not force:
+        raise OutputError(f"{output}: exists but {beside} does not; --force starts anew")
+    overwrite = force or going_on
+    check_output(output, force=overwrite)
+    if not streamed:
+        check_output(str(beside), force=overwrite)
+    return Place(output, streamed, going_on, overwrite)
+
+
+def step_count(
+    examples: "Dataset", batch_size: int, steps: int | None, epochs: float | None, default: float
+) -> int:
+    """Return how many steps ``--steps`` or ``--epochs`` ask for; ``default`` epochs without both.
+
+    Raises:
+        UsageError: both are given, or the epochs are no positive number.
+    """
+    from arcsm_cli.training.loop import Batches
+    from arcsm_cli.training.options import check_number
+
+    if steps is not None:
+        return steps
+    check_number("--epochs", epochs)
+    passes = default if epochs is None else epochs
+    return max(1, round(passes * Batches(examples, batch_size, 0).per_epoch))
+
+
+def run_training(
+    place: Place,
+    config: "Config",
+    settings: "RunSettings",
+    data: str,
+    examples: "Dataset",
+    valid: "Dataset",
+    *,
+    device: str,
+    log_dir: Path | None,
+    ranks: "Ranks",
+    json: bool,
+) -> None:
+    """Train from the start or from where a run stands, with progress, to the last checkpoint.
+
+    Arguments:
+        data: the specification of the examples.
+        ranks: train together; the first one writes.
+
+    Raises:
+        StoppedEarly, Interrupted: a signal came; with everything saved, with nothing to save.
+        ArcsmError: see `resumed_state` and `train`.
+    """
+    from arcsm_cli.data.dataset import content_digest
+    from arcsm_cli.io.provenance import extend
+    from arcsm_cli.training.loop import train
+    from arcsm_cli.training.session import Session, fresh_state, resumed_state
+    from arcsm_cli.training.silent import Follower
+
+    if min(settings.batch_size, len(examples)) < ranks.size:
+        raise UsageError(
+            f"--batch-size {settings.batch_size}: is for all {ranks.size} processes together, "
+            "and each needs an example"
+        )
+    entry = provenance_entry(seed=settings.seed, inputs={data: examples.digest})
+    # Of the examples themselves: the input's own digest does not see --limit or --resize.
+    trained_on = content_digest(examples.values)
+    earlier: list[dict[str, Any]] = []
+    if place.going_on:
+        state, earlier = resumed_state(place.output, config, settings, trained_on, device)
+    else:
+        state = fresh_state(config, settings, device)
+    total = settings.steps * state.task.stages(state.model)
+
+    with (
+        StopFlag() as stop,
+        progress(total, "training", done=state.step) as bar,
+    ):
+        state.share(ranks)
+
+        def report(loss: float, valid_loss: float | None) -> None:
+            figures = {"loss": loss} | ({} if valid_loss is None else {"valid": valid_loss})
+            bar.update(1, **figures)
+
+        board = _board(log_dir) if ranks.is_first else None
+        session = Session(
+            place.output,
+            trained_on,
+            extend([examples.source, earlier], entry),
+            lambda: bool(stop),
+            report,
+            board,
+        )
+        if ranks.is_first:
+            complete = session.run(state, examples, valid, force=place.overwrite)
+        else:
+            complete = train(state, examples, valid, Follower(lambda: bool(stop)))
+        ranks.wait()  # until the first one has saved: launchers end all when one has ended
+        if board is not None:
+            board.close()
+        if not complete and place.streamed:
+            raise Interrupted(f"stopped before the end; -o {place.output} leaves nothing to resume")
+        if not complete:
+            raise StoppedEarly(
+                f"stopped by {stop.reason} at step {state.step} of {total}, all saved; "
+                "the same command with --resume goes on"
+            )
+    if json and place.output != "-" and ranks.is_first:
+        last = {k: v[-1] for k, v in state.history.items() if v}
+        last |= {"step": state.step}
+        parameters = sum(p.numel() for p in state.model.parameters())
+        print_result({"metrics": last, "parameters": parameters}, json=True)
+
+
+def _board(folder: Path | None) -> "TensorBoard | None":
+    if folder is None:
+        return None
+    from arcsm_cli.training.tensorboard import TensorBoard
+
+    try:
+        return TensorBoard(folder)
+    except OSError as error:
+        raise OutputError(f"--log-dir {folder}: cannot be written: {error.strerror}") from error

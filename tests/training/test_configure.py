@@ -1,0 +1,131 @@
+"""From data and choices to a model's configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.errors import UsageError
+from arcsm_cli.training.configure import Choices, model_config
+
+
+def table(scale: float = 1.0, d: int = 3) -> Dataset:
+    noise = torch.randn(500, d, generator=torch.Generator().manual_seed(0))
+    return Dataset("table.csv", scale * (noise * torch.arange(1, d + 1) + 5))
+
+
+def pictures(channels: int = 1) -> Dataset:
+    generator = torch.Generator().manual_seed(0)
+    return Dataset(
+        "pictures",
+        torch.randint(0, 256, (50, channels, 4, 4), dtype=torch.uint8, generator=generator),
+    )
+
+
+def test_mean_and_spread_of_vectors_are_those_of_each_column() -> None:
+    data = table()
+    config = model_config(data, Choices())
+    assert config.mean == pytest.approx(data.values.double().mean(0).tolist())
+    assert config.sd == pytest.approx(data.values.double().std(0, unbiased=False).tolist())
+
+
+def test_vectors_stay_as_they_are() -> None:
+    config = model_config(table(), Choices())
+    assert (config.data_shift, config.data_scale) == ((0.0,), (1.0,))
+
+
+def test_standardised_columns_have_mean_0_and_variance_1() -> None:
+    data = table(scale=100.0)
+    config = model_config(data, Choices(standardize=True))
+    scaled = (data.values - torch.tensor(config.data_shift)) / torch.tensor(config.data_scale)
+    assert torch.allclose(scaled.mean(0), torch.zeros(3), atol=1e-5)
+    assert torch.allclose(scaled.std(0, unbiased=False), torch.ones(3), atol=1e-5)
+    assert config.mean == pytest.approx((0.0,) * 3, abs=1e-9)
+    assert config.sd == pytest.approx((1.0,) * 3)
+
+
+def test_images_go_from_minus_one_to_one() -> None:
+    config = model_config(pictures(), Choices())
+    assert (config.data_shift, config.data_scale) == ((0.5,), (0.5,))
+
+
+def test_images_have_one_mean_and_spread_for_all_pixels() -> None:
+    data = pictures(3)
+    scaled = 2 * data.values.double() / 255 - 1
+    config = model_config(data, Choices())
+    assert config.mean == pytest.approx([scaled.mean().item()], abs=1e-6)
+    assert config.sd == pytest.approx([scaled.std(unbiased=False).item()], abs=1e-6)
+
+
+def test_a_constant_column_has_a_spread_above_zero() -> None:
+    data = Dataset("table.csv", torch.ones(10, 2))
+    for standardize in (False, True):
+        config = model_config(data, Choices(standardize=standardize))
+        assert min((*config.sd, *config.data_scale)) > 0
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 20.0])
+def test_joint_annealing_starts_where_noise_dwarfs_the_data(scale: float) -> None:
+    config = model_config(table(scale), Choices())
+    assert config.levels[0] >= 3 * max(config.sd)
+    assert config.levels[-1] == 0.05
+
+
+@pytest.mark.parametrize(("channels", "high"), [(1, 1.0), (3, 0.2)])
+def test_staged_levels_of_images_are_the_papers(channels: int, high: float) -> None:
+    config = model_config(pictures(channels), Choices(annealing="staged"))
+    assert config.levels == pytest.approx((high, (high * 0.04) ** 0.5, 0.04))
+
+
+def test_levels_can_be_chosen() -> None:
+    config = model_config(table(), Choices(sigma_max=8.0, sigma_min=0.5, levels=3))
+    assert config.levels == pytest.approx((8.0, 2.0, 0.5))
+
+
+def test_without_annealing_there_is_one_level() -> None:
+    assert model_config(table(), Choices(annealing="none", sigma_min=0.3)).levels == (0.3,)
+
+
+def test_without_annealing_there_may_be_no_noise() -> None:
+    assert model_config(table(), Choices(annealing="none", sigma_min=0.0)).levels == (0.0,)
+
+
+@pytest.mark.parametrize(
+    ("choices", "words"),
+    [
+        ({"sigma_min": 2.0, "sigma_max": 1.0}, "--sigma-min"),
+        ({"sigma_min": 0.0}, "--sigma-min"),
+        ({"sigma_min": -1.0}, "--sigma-min"),
+        ({"levels": 1}, "--levels"),
+        ({"annealing": "none", "sigma_max": 1.0}, "--annealing none"),
+        ({"annealing": "none", "levels": 3}, "--annealing none"),
+        ({"annealing": "none", "sigma_min": -1.0}, "levels"),
+        ({"hidden": (4, 5), "residual": True}, "one size"),
+        ({"hidden": (1 << 20,)}, "layer sizes"),
+        ({"order": "random", "order_seed": 1 << 64}, "order_seed"),
+    ],
+    ids=str,
+)
+def test_choices_that_do_not_fit_are_refused(choices: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        model_config(table(), Choices(**choices))
+
+
+def test_choices_reach_the_config() -> None:
+    chosen: dict[str, Any] = {
+        "order": "random",
+        "order_seed": 3,
+        "context_width": 5,
+        "hidden": (9, 9),
+        "residual": True,
+        "score_hidden": (7,),
+    }
+    config = model_config(table(), Choices(**chosen))
+    assert {key: getattr(config, key) for key in chosen} == chosen
+
+
+def test_no_hidden_layers_are_a_choice_of_their_own() -> None:
+    assert model_config(table(), Choices(hidden=())).hidden == ()
