@@ -1,11 +1,11 @@
-# make demo | test | lint | bench | docs  -- each sets up what it needs in .venv
+# make demo | test | test-slow | lint | bench | docs  -- each sets up what it needs in .venv
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
 
-.PHONY: demo test lint bench docs setup clean
+.PHONY: demo test test-slow lint bench docs setup clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -28,6 +28,10 @@ demo: $(READY)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS)
+
+# Faults by the hundred, memory at length, clusters, statistics of many draws.
+test-slow: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m slow
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -37,6 +37,13 @@ def pytest_configure() -> None:
             signal.signal(number, usual)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what lies in tests/slow as slow."""
+    for item in items:
+        if "slow" in item.path.parts:
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
     """The environment without what the user's own settings, or a launcher's, would change."""

@@ -121,7 +121,7 @@ class Running:
         arguments: after the program's name.
         stdin, stdout: files, named pipes or terminals; nothing, and a file.
         env: variables to add to the environment.
-        before: a module of tests/faults and arguments for its ``install``, which is called in the
+        before: a module of tests/slow/faults and arguments for its ``install``, called in the
             process before the program; of what it returns, ``finish`` is called afterwards.
     """
 
@@ -291,7 +291,7 @@ def _run(
     if not before:
         return main(arguments)
     # Not as a module of `tests`: a library installs a package of that name, which a script gets.
-    sys.path.append(str(Path(__file__).parents[1] / "faults"))
+    sys.path.append(str(Path(__file__).parents[1] / "slow" / "faults"))
     installed = importlib.import_module(before[0]).install(*before[1:])
     code = main(arguments)
     installed.finish()

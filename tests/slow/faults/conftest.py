@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.strike import Arena
+from tests.slow.faults.strike import Arena
 
 if TYPE_CHECKING:
     from tests.cli.preloaded import Running

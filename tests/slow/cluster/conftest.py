@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-SCRIPTS = HERE.parents[1] / "docs" / "cluster"
+SCRIPTS = HERE.parents[2] / "docs" / "cluster"
 _PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "scontrol")
 _SYSTEM = os.pathsep.join(("/usr/sbin", "/sbin"))
 _TIME = 180  # seconds, then a job counts as stuck

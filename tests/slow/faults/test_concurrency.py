@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.mirror import Mirror, mnist, serve
-from tests.faults.work import content, step
+from tests.slow.faults.mirror import Mirror, mnist, serve
+from tests.slow.faults.work import content, step
 
 if TYPE_CHECKING:
     from tests.cli.preloaded import Running

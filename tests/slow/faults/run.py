@@ -1,4 +1,4 @@
-"""Faults by the hundred: ``python tests/faults/run.py --times N --seed S``.
+"""Faults by the hundred: ``python tests/slow/faults/run.py --times N --seed S``.
 
 Starts the real program in processes of its own, makes something go wrong in them, and looks at
 what is left: every output must be absent or whole, and the same command must work afterwards and
@@ -17,12 +17,12 @@ from pathlib import Path
 
 # A library installs a package `tests`, which a script would get in place of this folder.
 package = types.ModuleType("tests")
-package.__path__ = [str(Path(__file__).resolve().parents[1])]
+package.__path__ = [str(Path(__file__).resolve().parents[2])]
 sys.modules["tests"] = package
 
 from tests.cli.preloaded import Running, Server  # noqa: E402
-from tests.faults.strike import FAULTS, Arena, Loss, Tally  # noqa: E402
-from tests.faults.work import WORKS  # noqa: E402
+from tests.slow.faults.strike import FAULTS, Arena, Loss, Tally  # noqa: E402
+from tests.slow.faults.work import WORKS  # noqa: E402
 
 
 def main() -> int:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from arcsm_cli.errors import DamagedInputError
-from tests.faults.strike import FAULTS, Arena, Tally
-from tests.faults.work import WORKS, Loss, content, step
+from tests.slow.faults.strike import FAULTS, Arena, Tally
+from tests.slow.faults.work import WORKS, Loss, content, step
 
 pytest_plugins = ["tests.cli.preloaded"]
 

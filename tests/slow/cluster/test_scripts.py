@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.cluster.conftest import SCRIPTS, Cluster
+from tests.slow.cluster.conftest import SCRIPTS, Cluster
 
 SMALL = ("gaussian:4", "--hidden", "16,16", "--batch-size", "64")
 LONG = (*SMALL, "--steps", "1000", "--checkpoint-every", "20")

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.cli.preloaded import Done, Running
-from tests.faults import inject
-from tests.faults.work import STDOUT, WORKS, Loss, Work, content, demand, prepare, step
+from tests.slow.faults import inject
+from tests.slow.faults.work import STDOUT, WORKS, Loss, Work, content, demand, prepare, step
 
 __all__ = ["FAULTS", "Arena", "Loss", "Tally"]
 
