@@ -20,6 +20,7 @@ from arcsm_cli.cli.options import (
     resolve_device,
 )
 from arcsm_cli.errors import UsageError
+from arcsm_cli.registry import OBJECTIVES
 from arcsm_cli.training.run import (
     CheckpointEvery,
     Clip,
@@ -318,7 +319,7 @@ def run(
             hidden=layer_sizes("--hidden", hidden),
             residual=residual,
             score_hidden=layer_sizes("--score-hidden", score_hidden, least=1),
-            annealing=annealing or ("none" if objective == "mle" else "joint"),
+            annealing=annealing or ("none" if OBJECTIVES.has(objective, "densities") else "joint"),
             sigma_max=sigma_max,
             sigma_min=sigma_min,
             levels=levels,

@@ -9,9 +9,9 @@ from typing import Any
 
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.models.order import ORDERS
+from arcsm_cli.registry import CONTEXTS
 
 ANNEALINGS = ("joint", "staged", "none")
-CONTEXTS = ("made", "pixelcnn")
 LIKELIHOODS = ("gaussian", "logistic-mixture", "discretized-logistic-mixture")
 # What a checkpoint may ask for: far above any useful model, far below what exhausts a machine.
 _MOST_DIMENSIONS = 1 << 20

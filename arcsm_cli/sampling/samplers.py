@@ -5,6 +5,7 @@ from __future__ import annotations
 from arcsm_cli.errors import UsageError
 from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.models.mle import ARMLE
+from arcsm_cli.registry import SAMPLERS, any_of
 from arcsm_cli.sampling.ancestral import Ancestral
 from arcsm_cli.sampling.draw import Sampler
 from arcsm_cli.sampling.grid import Grid
@@ -12,8 +13,6 @@ from arcsm_cli.sampling.langevin import Langevin
 from arcsm_cli.sampling.ode import ProbabilityFlow
 
 _FEW = 256  # dimensions
-
-SAMPLERS = ("ode", "langevin", "grid", "ancestral")
 
 
 def default_sampler(model: AutoregressiveModel) -> Sampler:
@@ -32,7 +31,7 @@ def choose_sampler(
     """Return a sampler for a model.
 
     Arguments:
-        name: one of `SAMPLERS`, or None for the model's default.
+        name: of `arcsm_cli.registry.SAMPLERS`, or None for the model's default.
         steps: Heun steps (ode) or Langevin steps a level.
         step_size: of Langevin.
         points: of the grid.
@@ -43,10 +42,10 @@ def choose_sampler(
     joint, likelihood = model.config.annealing == "joint", isinstance(model, ARMLE)
     if name is None:
         name = "ancestral" if likelihood else "ode" if joint else "langevin"
-    if (name == "ancestral") != likelihood:
+    fitting = SAMPLERS.tagged("densities" if likelihood else "scores")
+    if SAMPLERS.check(name) not in fitting:
         raise UsageError(
-            f"--sampler {name} does not fit a model of kind {model.kind}: "
-            + ("use ancestral" if likelihood else "use ode, langevin or grid")
+            f"--sampler {name} does not fit a model of kind {model.kind}: use {any_of(fitting)}"
         )
     options = {"--steps": steps, "--step-size": step_size, "--points": points}
     takes = {"ode": {"--steps"}, "langevin": {"--steps", "--step-size"}, "grid": {"--points"}}

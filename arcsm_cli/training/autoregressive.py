@@ -11,11 +11,9 @@ from torch import Tensor, nn
 
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.models.base import AutoregressiveModel
-from arcsm_cli.objectives.csm import csm
-from arcsm_cli.objectives.dsm import dsm
-from arcsm_cli.objectives.mle import mle
 from arcsm_cli.objectives.noisy_batch import NoisyBatch, perturb
 from arcsm_cli.randomness import Purpose, SampleNoise, generator_for
+from arcsm_cli.registry import OBJECTIVES
 from arcsm_cli.sampling.draw import sample
 from arcsm_cli.sampling.samplers import default_sampler
 from arcsm_cli.training.settings import TrainSettings
@@ -23,9 +21,6 @@ from arcsm_cli.training.state import TrainState
 from arcsm_cli.training.task import validation_batches
 
 Objective = Callable[[Any, NoisyBatch], Tensor]
-
-# Each takes the kind of model that `make_model` builds for its settings.
-OBJECTIVES: dict[str, Objective] = {"csm": csm, "dsm": dsm, "mle": mle}
 
 
 class AutoregressiveTask:
@@ -73,7 +68,7 @@ class AutoregressiveTask:
         )
         if state.step == 0:
             state.initialise(batch.context_input)
-        objective = OBJECTIVES[settings.objective]
+        objective: Objective = OBJECTIVES[settings.objective]
         return [_gradient(state, _compiled(objective) if settings.compile else objective, batch)]
 
     @torch.no_grad()

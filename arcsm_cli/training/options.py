@@ -6,6 +6,7 @@ import math
 
 from arcsm_cli.errors import UsageError
 from arcsm_cli.models.config import LIKELIHOODS
+from arcsm_cli.registry import OBJECTIVES, any_of
 from arcsm_cli.training.configure import Choices
 
 GAUSSIAN, MIXTURE, DISCRETIZED = LIKELIHOODS
@@ -54,7 +55,7 @@ def settled(choices: Choices, objective: str, *, draws: int = 1) -> Choices:
 
     Arguments:
         choices: as the command line makes them, None or empty where it says nothing.
-        objective: ``csm``, ``dsm`` or ``mle``.
+        objective: of `arcsm_cli.registry.OBJECTIVES`.
         draws: noise draws for each example.
 
     Raises:
@@ -65,11 +66,11 @@ def settled(choices: Choices, objective: str, *, draws: int = 1) -> Choices:
     if choices.dropout is not None and not 0 <= choices.dropout < 1:
         raise UsageError(f"--dropout {choices.dropout:g}: expected at least 0 and below 1")
     _check_context(choices)
-    if objective == "mle":
+    if OBJECTIVES.has(objective, "densities"):
         return _with_likelihood(choices, draws)
-    _refuse(choices, _OF_LIKELIHOODS, "--objective mle")
-    if objective == "dsm" and choices.sigma_min == 0:
-        raise UsageError("--objective dsm needs noise: give a positive --sigma-min")
+    _refuse(choices, _OF_LIKELIHOODS, _objectives("densities"))
+    if OBJECTIVES.has(objective, "noise") and choices.sigma_min == 0:
+        raise UsageError(f"--objective {objective} needs noise: give a positive --sigma-min")
     return choices
 
 
@@ -82,7 +83,7 @@ def _check_context(choices: Choices) -> None:
 
 
 def _with_likelihood(choices: Choices, draws: int) -> Choices:
-    scores = "--objective csm or dsm"
+    scores = _objectives("scores")
     if choices.annealing != "none":
         raise UsageError(f"--annealing {choices.annealing} is for {scores}: leave it out")
     _refuse(choices, _OF_SCORES, scores)
@@ -97,6 +98,11 @@ def _with_likelihood(choices: Choices, draws: int) -> Choices:
     if likelihood == DISCRETIZED and choices.sigma_min:
         raise UsageError(f"--likelihood {DISCRETIZED} is of data without noise: no --sigma-min")
     return choices._replace(likelihood=likelihood)
+
+
+def _objectives(tag: str) -> str:
+    """Return the objectives of a kind of model as messages name them."""
+    return f"--objective {any_of(OBJECTIVES.tagged(tag))}"
 
 
 def _refuse(choices: Choices, fields: tuple[str, ...], owner: str) -> None:

@@ -16,8 +16,9 @@ from arcsm_cli.io.checkpoint import load_checkpoint, load_resume, save_checkpoin
 from arcsm_cli.io.streams import label, show
 from arcsm_cli.models.restore import Config, make_model
 from arcsm_cli.randomness import Purpose, generator_for
+from arcsm_cli.registry import OBJECTIVES
 from arcsm_cli.training.loop import train
-from arcsm_cli.training.settings import OBJECTIVES, RunSettings, TrainSettings
+from arcsm_cli.training.settings import RunSettings, TrainSettings
 from arcsm_cli.training.state import TrainState
 
 if TYPE_CHECKING:

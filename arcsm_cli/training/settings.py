@@ -8,7 +8,6 @@ from typing import Any, Self
 
 from arcsm_cli.errors import DamagedInputError, UsageError
 
-OBJECTIVES = ("csm", "dsm", "mle")
 SCHEDULES = ("cosine", "constant")
 # What may change when a run is continued: how long it lasts and how it reports.
 _FREE = ("steps", "checkpoint_every", "validate_every")
@@ -85,7 +84,7 @@ class TrainSettings(RunSettings):
     """How to train an autoregressive model; the loss, and the norm that is clipped, per dimension.
 
     Attributes:
-        objective: ``csm``, ``dsm`` or ``mle``.
+        objective: of `arcsm_cli.registry.OBJECTIVES`.
         draws: noise draws of the score input for each example's contexts.
         precision: ``fp32`` or ``bf16``, of the context network's products alone.
         compile: compile the training step.

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from arcsm_cli.errors import UsageError
+from arcsm_cli.registry import SAMPLERS
 from arcsm_cli.sampling.ancestral import Ancestral
 from arcsm_cli.sampling.grid import Grid
 from arcsm_cli.sampling.langevin import Langevin
 from arcsm_cli.sampling.ode import ProbabilityFlow
-from arcsm_cli.sampling.samplers import SAMPLERS, choose_sampler, default_sampler
+from arcsm_cli.sampling.samplers import choose_sampler, default_sampler
 
 Make = Callable[..., Any]
 
