@@ -1,29 +1,26 @@
 """``arcsm compare``: the experiments between objectives."""
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields, replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from arcsm_cli.cli.groups import Without
 from arcsm_cli.cli.invocation import provenance_entry
 from arcsm_cli.cli.options import (
-    DataDir,
     Device,
-    Download,
     Force,
     Json,
-    Limit,
     Output,
-    data_options,
     resolve_device,
 )
 from arcsm_cli.cli.progress import progress
 from arcsm_cli.cli.table import print_result
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.errors import UsageError
+from arcsm_cli.options import given_flags
 
 _MOST = 64  # values in a list
 
@@ -34,6 +31,7 @@ def run(
         typer.Argument(metavar="NAME", help="Which experiment: see above."),
     ],
     output: Output,
+    *,
     quick: Annotated[
         bool, typer.Option("--quick", help="A small version that ends within two minutes.")
     ] = False,
@@ -146,9 +144,7 @@ def run(
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
-    data_dir: DataDir = None,
-    download: Download = False,
-    limit: Limit = None,
+    options: Annotated[DataOptions, Without("center_crop", "resize")],
 ) -> None:
     """Run one of the paper's experiments between objectives.
 
@@ -205,9 +201,9 @@ def run(
         if key not in known:
             raise UsageError(f"--{key.replace('_', '-')} has no meaning for {name}")
     if "options" in known:
-        given["options"] = data_options(data_dir=data_dir, download=download, limit=limit)
-    elif _is_option(data_dir) or (download, limit) != (False, None):
-        raise UsageError(f"--data-dir, --download and --limit have no meaning for {name}")
+        given["options"] = options
+    elif said := given_flags(options):
+        raise UsageError(f"{said[0]} has no meaning for {name}")
     settings = replace(settings, device=resolve_device(device), **given)
     inputs: dict[str, str] = {}
     if "options" in known:
@@ -254,11 +250,6 @@ def _integers(option: str, text: str | None, low: int, high: int) -> tuple[int, 
     if len(values) < len(parts) or len(parts) > _MOST or not all(low <= v <= high for v in values):
         raise UsageError(f"{option} {text}: expected whole numbers from {low} on, such as 2,10")
     return tuple(dict.fromkeys(values)) if option == "--seeds" else tuple(sorted(set(values)))
-
-
-def _is_option(data_dir: Path | None) -> bool:
-    """Whether ``--data-dir`` is on the command line, and not only ARCSM_DATA in the environment."""
-    return data_dir is not None and os.fspath(data_dir) != os.environ.get("ARCSM_DATA")
 
 
 def _positive(option: str, value: float | None) -> float | None:

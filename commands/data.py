@@ -4,18 +4,13 @@ import logging
 
 from arcsm_cli.cli.invocation import provenance_entry
 from arcsm_cli.cli.options import (
-    CenterCrop,
     Data,
-    DataDir,
-    Download,
     Force,
-    Limit,
     Output,
-    Resize,
     Seed,
-    data_options,
 )
 from arcsm_cli.cli.progress import progress
+from arcsm_cli.data.options import DataOptions
 
 _log = logging.getLogger(__name__)
 
@@ -25,12 +20,9 @@ _BLOCK_BYTES = 1 << 22  # of examples, as float32, written at a time
 def run(
     data: Data,
     output: Output,
+    *,
     force: Force = False,
-    data_dir: DataDir = None,
-    download: Download = False,
-    center_crop: CenterCrop = None,
-    resize: Resize = None,
-    limit: Limit = None,
+    options: DataOptions,
     seed: Seed = 0,
 ) -> None:
     """Write any DATA as an HDF5 file.
@@ -52,14 +44,6 @@ def run(
     from arcsm_cli.io.samples import SampleWriter
 
     check_output(output, force=force)
-    options = data_options(
-        data_dir=data_dir,
-        download=download,
-        center_crop=center_crop,
-        resize=resize,
-        limit=limit,
-        seed=seed,
-    )
     loaded = load_data(data, options, default_split="test")
     chain = extend([loaded.source], provenance_entry(seed=seed, inputs={data: loaded.digest}))
     size = max(1, _BLOCK_BYTES // (4 * loaded.values[:1].numel()))

@@ -9,23 +9,18 @@ import typer
 from arcsm_cli.cli.invocation import provenance_entry
 from arcsm_cli.cli.options import (
     BatchSize,
-    CenterCrop,
     Data,
-    DataDir,
     Device,
-    Download,
     Force,
     Json,
-    Limit,
     Model,
     Output,
-    Resize,
     Seed,
-    data_options,
     resolve_device,
 )
 from arcsm_cli.cli.progress import progress
 from arcsm_cli.cli.table import print_result
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.errors import UsageError
 
 
@@ -33,6 +28,7 @@ def run(
     model: Model,
     data: Data,
     output: Output,
+    *,
     corrupt: Annotated[
         str | None,
         typer.Option(
@@ -92,11 +88,7 @@ def run(
     seed: Seed = 0,
     force: Force = False,
     json: Json = False,
-    data_dir: DataDir = None,
-    download: Download = False,
-    center_crop: CenterCrop = None,
-    resize: Resize = None,
-    limit: Limit = None,
+    options: DataOptions,
 ) -> None:
     """Restore corrupted examples.
 
@@ -143,14 +135,6 @@ def run(
     if sigma is not None and not (sigma > 0 and math.isfinite(sigma)):
         raise UsageError(f"--sigma {sigma:g}: expected a positive number")
     check_output(output, force=force)
-    options = data_options(
-        data_dir=data_dir,
-        download=download,
-        center_crop=center_crop,
-        resize=resize,
-        limit=limit,
-        seed=seed,
-    )
     torch_device = resolve_device(device)
     reuse_memory()
     with joined(torch_device) as ranks:

@@ -5,21 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from arcsm_cli.cli.options import (
-    CenterCrop,
-    DataDir,
     Device,
-    Download,
     Force,
     Json,
-    Limit,
     OptionalData,
-    Resize,
     Seed,
-    data_options,
     resolve_device,
 )
 from arcsm_cli.cli.progress import Bar, progress
 from arcsm_cli.cli.table import print_result
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.evaluation.measuring import (
     FEATURE_METRICS,
@@ -31,8 +26,6 @@ from arcsm_cli.evaluation.measuring import (
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from arcsm_cli.data.dataset import DataOptions
 
 _MODEL_METRICS = ("nll", "bpd", "csm")
 _VAE_METRICS = ("elbo", "iwae", "ais", "fid", "kid")
@@ -58,6 +51,7 @@ def run(
         str, typer.Argument(metavar="MODEL_OR_FILE", help="A checkpoint or samples; - is stdin.")
     ],
     data: OptionalData = None,
+    *,
     metric: Annotated[
         list[str] | None,
         typer.Option(
@@ -155,11 +149,7 @@ def run(
     seed: Seed = 0,
     force: Force = False,
     json: Json = False,
-    data_dir: DataDir = None,
-    download: Download = False,
-    center_crop: CenterCrop = None,
-    resize: Resize = None,
-    limit: Limit = None,
+    options: DataOptions,
 ) -> None:
     """Measure a model on DATA, or samples.
 
@@ -209,14 +199,6 @@ def run(
     from arcsm_cli.runtime import reuse_memory
 
     reuse_memory()
-    options = data_options(
-        data_dir=data_dir,
-        download=download,
-        center_crop=center_crop,
-        resize=resize,
-        limit=limit,
-        seed=seed,
-    )
     torch_device = resolve_device(device)
     if [file, data, against, feature_weights].count("-") > 1:
         raise UsageError("standard input can be read only once")

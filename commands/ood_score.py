@@ -8,22 +8,17 @@ import typer
 from arcsm_cli.cli.invocation import provenance_entry
 from arcsm_cli.cli.options import (
     BatchSize,
-    CenterCrop,
     Data,
-    DataDir,
     Device,
-    Download,
     Force,
     Json,
-    Limit,
     Model,
-    Resize,
     Seed,
-    data_options,
     resolve_device,
 )
 from arcsm_cli.cli.progress import Bar, progress
 from arcsm_cli.cli.table import print_result
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,6 +33,7 @@ if TYPE_CHECKING:
 def run(
     model: Model,
     data: Data,
+    *,
     output: Annotated[
         str | None,
         typer.Option(
@@ -110,11 +106,7 @@ def run(
     seed: Seed = 0,
     force: Force = False,
     json: Json = False,
-    data_dir: DataDir = None,
-    download: Download = False,
-    center_crop: CenterCrop = None,
-    resize: Resize = None,
-    limit: Limit = None,
+    options: DataOptions,
 ) -> None:
     """Score how unlike the training data examples are.
 
@@ -174,14 +166,6 @@ def run(
     if output is not None:
         check_output(output, force=force)
     reuse_memory()
-    options = data_options(
-        data_dir=data_dir,
-        download=download,
-        center_crop=center_crop,
-        resize=resize,
-        limit=limit,
-        seed=seed,
-    )
     torch_device = resolve_device(device)
     with ExitStack() as stack:
         ranks = stack.enter_context(joined(torch_device))

@@ -7,17 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
+from arcsm_cli.cli.groups import Without
 from arcsm_cli.cli.options import (
-    CenterCrop,
-    DataDir,
     Device,
-    Download,
     Force,
-    Resize,
-    data_options,
     resolve_device,
 )
 from arcsm_cli.cli.progress import progress
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.errors import DamagedInputError, UsageError
 
 _MOST_SLICES = 5
@@ -27,6 +24,7 @@ def run(
     file: Annotated[
         str, typer.Argument(metavar="FILE", help="Samples or a checkpoint; - is standard input.")
     ],
+    *,
     output: Annotated[
         str | None,
         typer.Option(
@@ -115,10 +113,7 @@ def run(
     ] = False,
     device: Device = "auto",
     force: Force = False,
-    data_dir: DataDir = None,
-    download: Download = False,
-    center_crop: CenterCrop = None,
-    resize: Resize = None,
+    options: Annotated[DataOptions, Without("limit")],
 ) -> None:
     """Draw a figure of a file.
 
@@ -211,9 +206,6 @@ def run(
             if data is not None:
                 if density or values or scale is not None:
                     raise UsageError("--data draws a VAE: without --density, --slices and --scale")
-                options = data_options(
-                    data_dir=data_dir, download=download, center_crop=center_crop, resize=resize
-                )
                 write = figure_of_vae(
                     path,
                     data,

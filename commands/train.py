@@ -5,20 +5,15 @@ from typing import Annotated, Literal
 import typer
 
 from arcsm_cli.cli.options import (
-    CenterCrop,
     Data,
-    DataDir,
     Device,
-    Download,
     Force,
     Json,
-    Limit,
     Output,
-    Resize,
     Seed,
-    data_options,
     resolve_device,
 )
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.errors import UsageError
 from arcsm_cli.registry import OBJECTIVES
 from arcsm_cli.training.run import (
@@ -41,6 +36,7 @@ _MOST_UNITS = 1 << 16  # of a layer; no checkpoint may have more
 def run(
     data: Data,
     output: Output,
+    *,
     context: Annotated[
         Literal["made", "pixelcnn"],
         typer.Option(
@@ -266,11 +262,7 @@ def run(
     seed: Seed = 0,
     force: Force = False,
     json: Json = False,
-    data_dir: DataDir = None,
-    download: Download = False,
-    center_crop: CenterCrop = None,
-    resize: Resize = None,
-    limit: Limit = None,
+    options: DataOptions,
 ) -> None:
     """Train a model on DATA.
 
@@ -333,14 +325,6 @@ def run(
     reuse_memory()
 
     with joined(torch_device) as ranks:
-        options = data_options(
-            data_dir=data_dir,
-            download=download,
-            center_crop=center_crop,
-            resize=resize,
-            limit=limit,
-            seed=seed,
-        )
         examples, valid = train_and_valid(data, options)
         image = examples.kind == "image"
         config = model_config(examples, choices)

@@ -5,20 +5,15 @@ from typing import Annotated, Literal
 import typer
 
 from arcsm_cli.cli.options import (
-    CenterCrop,
     Data,
-    DataDir,
     Device,
-    Download,
     Force,
     Json,
-    Limit,
     Output,
-    Resize,
     Seed,
-    data_options,
     resolve_device,
 )
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.errors import UsageError
 from arcsm_cli.training.run import (
     CheckpointEvery,
@@ -38,6 +33,7 @@ from arcsm_cli.training.run import (
 def run(
     data: Data,
     output: Output,
+    *,
     method: Annotated[
         Literal["elbo", "csm", "ssm", "ssm-ar", "stein", "spectral"],
         typer.Option(
@@ -154,11 +150,7 @@ def run(
     seed: Seed = 0,
     force: Force = False,
     json: Json = False,
-    data_dir: DataDir = None,
-    download: Download = False,
-    center_crop: CenterCrop = None,
-    resize: Resize = None,
-    limit: Limit = None,
+    options: DataOptions,
 ) -> None:
     """Train a variational autoencoder on DATA.
 
@@ -207,14 +199,6 @@ def run(
     reuse_memory()
 
     with joined(torch_device) as ranks:
-        options = data_options(
-            data_dir=data_dir,
-            download=download,
-            center_crop=center_crop,
-            resize=resize,
-            limit=limit,
-            seed=seed,
-        )
         examples, valid = train_and_valid(data, options)
         config = vae_config(examples, choices)
         steps = step_count(examples, batch_size, steps, epochs, 200.0)

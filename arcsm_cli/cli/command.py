@@ -19,6 +19,7 @@ from typer.core import TyperCommand
 
 from arcsm_cli.cli import help, log
 from arcsm_cli.cli.config import Config
+from arcsm_cli.cli.groups import expanded, packed
 from arcsm_cli.cli.invocation import invocation, one_line
 from arcsm_cli.cli.options import ConfigFile, Debug, Quiet, Verbose
 from arcsm_cli.distributed.launch import SWITCH, launched
@@ -98,17 +99,18 @@ def _common_options(
 
 
 def _with_common_options(function: Callable[..., None]) -> Callable[..., None]:
-    """`function` with the parameters of `_common_options` added after its own."""
+    """`function` with flags for its groups, and those of `_common_options` after its own."""
     common = inspect.signature(_common_options, eval_str=True).parameters
     own = inspect.signature(function, eval_str=True)
     keyword = inspect.Parameter.KEYWORD_ONLY
-    parameters = [p.replace(kind=keyword) for p in (*own.parameters.values(), *common.values())]
+    named = (*expanded(own.parameters.values()), *common.values())
+    parameters = [parameter.replace(kind=keyword) for parameter in named]
 
     @functools.wraps(function)
     def run(**values: Any) -> None:
         _common_options(**{key: values.pop(key) for key in common})
         _refuse_shared_stdin(values)
-        function(**values)
+        function(**packed(own.parameters.values(), values))
 
     # What typer reads of a function.
     run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]

@@ -7,20 +7,16 @@ A command takes one by annotating a parameter; the parameter's default is the op
 Every command has ``--config``, ``-q``, ``-v`` and ``--debug`` without naming them.
 
 Names: `Data`, `OptionalData`, `Model` (positional); `Output`, `Force`, `Device`, `Seed`,
-`BatchSize`, `Json`; `DataDir`, `Download`, `CenterCrop`, `Resize`, `Limit` (see `data_options`).
+`BatchSize`, `Json`. What is said of DATA comes as one group, `arcsm_cli.data.options.DataOptions`.
 """
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from arcsm_cli.data.names import DATASETS
 from arcsm_cli.distributed.launch import launched
 from arcsm_cli.errors import UnavailableError, UsageError
-
-if TYPE_CHECKING:
-    from arcsm_cli.data.dataset import DataOptions
 
 _DATA_HELP = (
     f"A data set ({', '.join(DATASETS)}) with or without :SPLIT, a file (.h5, .npz, .npy, .csv), "
@@ -71,32 +67,6 @@ BatchSize = Annotated[
     int, typer.Option("--batch-size", metavar="N", min=1, help="Examples computed at a time.")
 ]
 
-# Data
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-dir",
-        metavar="DIR",
-        envvar="ARCSM_DATA",
-        show_default="a cache folder",
-        help="Where downloaded data sets are.",
-    ),
-]
-Download = Annotated[
-    bool,
-    typer.Option("--download", help="Fetch a data set or network weights that are not there yet."),
-]
-CenterCrop = Annotated[
-    int | None,
-    typer.Option("--center-crop", metavar="N", min=1, help="Cut the middle N x N pixels first."),
-]
-Resize = Annotated[
-    int | None, typer.Option("--resize", metavar="N", min=1, help="Scale images to N x N pixels.")
-]
-Limit = Annotated[
-    int | None, typer.Option("--limit", metavar="N", min=1, help="Take the first N examples.")
-]
-
 # Of every command; the frame adds them
 ConfigFile = Annotated[
     str | None,
@@ -111,28 +81,6 @@ Verbose = Annotated[
     int, typer.Option("--verbose", "-v", count=True, help="Say more; twice, say everything.")
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]
-
-
-def data_options(
-    *,
-    data_dir: Path | None = None,
-    download: bool = False,
-    center_crop: int | None = None,
-    resize: int | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-) -> "DataOptions":
-    """What the data options of a command line mean to `arcsm_cli.data`."""
-    from arcsm_cli.data.dataset import DataOptions
-
-    return DataOptions(
-        data_dir=data_dir,
-        download=download,
-        center_crop=center_crop,
-        resize=resize,
-        limit=limit,
-        seed=seed,
-    )
 
 
 def resolve_device(name: str) -> str:

@@ -1,64 +1,19 @@
-"""A data set in memory, and the options that its sources read."""
+"""A data set in memory."""
 
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from arcsm_cli.data.options import DataOptions as DataOptions
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.io.streams import label
 
 MAX_BYTES = 16 * 2**30
 """No source loads more than this many bytes of values: data sets are held in memory."""
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    """What the command line says about data, besides the specification itself.
-
-    Arguments:
-        data_dir: Root of the downloaded data sets; ``None`` stands for the environment variable
-            ``ARCSM_DATA``, else a folder in the user's cache.
-        download: Whether a missing torchvision data set may be fetched.
-        center_crop: Side in pixels of the square cut from the middle of each image; a side that
-            is shorter already is left as it is.
-        resize: Side in pixels to which images are resized (antialiased), after cutting the
-            longer side to a square.
-        limit: Take only the first ``limit`` examples.
-        seed: Seed of the generated references (``uniform``, ``constant-uniform``).
-
-    Raises:
-        UsageError: A size or the limit is below 1.
-    """
-
-    data_dir: Path | None = None
-    download: bool = False
-    center_crop: int | None = None
-    resize: int | None = None
-    limit: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for option in ("center_crop", "resize", "limit"):
-            value = getattr(self, option)
-            if value is not None and value < 1:
-                raise UsageError(f"--{option.replace('_', '-')} {value}: expected at least 1")
-
-    @property
-    def root(self) -> Path:
-        """The folder that holds the torchvision data sets."""
-        if self.data_dir is not None:
-            return self.data_dir.expanduser()
-        configured = os.environ.get("ARCSM_DATA")
-        if configured:
-            return Path(configured).expanduser()
-        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        return Path(cache).expanduser() / "arcsm"
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arcsm_cli.cli.options import data_options
 from arcsm_cli.io.samples import SampleFile
 
 RunArcsm = Callable[..., "subprocess.CompletedProcess[Any]"]
@@ -17,10 +16,11 @@ RunArcsm = Callable[..., "subprocess.CompletedProcess[Any]"]
 def test_a_named_set_keeps_its_labels_and_takes_the_test_split(
     run_arcsm: RunArcsm, tmp_path: Path
 ) -> None:
+    from arcsm_cli.data.options import DataOptions
     from arcsm_cli.data.spec import load_data
 
     assert run_arcsm("data", "digits", "-o", "d.h5").returncode == 0
-    expected = load_data("digits:test", data_options(), default_split="train")
+    expected = load_data("digits:test", DataOptions(), default_split="train")
     with SampleFile(tmp_path / "d.h5") as file:
         assert file.names == ["samples", "labels"]
         assert np.array_equal(file.read(0, len(file)), next(expected.batches(1000)))

@@ -2,7 +2,9 @@
 
 import pytest
 
-from arcsm_cli.cli.options import data_options, resolve_device
+from arcsm_cli.cli.command import build_command
+from arcsm_cli.cli.options import resolve_device
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.errors import UnavailableError, UsageError
 
 
@@ -57,6 +59,12 @@ def test_a_name_of_no_device_is_a_usage_error(name: str) -> None:
         resolve_device(name)
 
 
-def test_data_options_reach_the_data() -> None:
-    options = data_options(limit=3, resize=32, seed=5)
-    assert (options.limit, options.resize, options.seed) == (3, 32, 5)
+def test_flags_of_a_group_become_the_group_with_the_commands_own_seed() -> None:
+    def run(*, seed: int = 0, options: DataOptions) -> None:
+        got.append(options)
+
+    got: list[DataOptions] = []
+    command = build_command("probe", run)
+    with command.make_context("probe", ["--limit", "3", "--resize", "32", "--seed", "5"]) as given:
+        command.invoke(given)
+    assert got == [DataOptions(limit=3, resize=32, seed=5)]
