@@ -12,6 +12,7 @@ import time
 import urllib.error
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 from arcsm_cli.data.dataset import DataOptions
 from arcsm_cli.errors import OutputError, UnavailableError
@@ -83,19 +84,29 @@ def gz(path: Path) -> Path | None:
 
 @contextlib.contextmanager
 def _lock(name: str, path: Path) -> Iterator[bool]:
-    """Wait until no other process holds the lock; whether there is one at all."""
+    """Wait until no other process holds the lock; whether there is one at all.
+
+    Some network file systems have no locks. Without one, two processes may download the same
+    files, and each still renames whole ones into place.
+    """
     with open(path, "a") as file:
         locked = True
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             logger.warning("another process is downloading %s, waiting for it", name)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            locked = _is_granted(file)
         except OSError:
-            # Some network file systems have no locks. Without one, two processes may download the
-            # same files, and each still renames whole ones into place.
             locked = False
         yield locked
+
+
+def _is_granted(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError:  # EAGAIN even where it may wait: there are none after all
+        return False
+    return True
 
 
 def _stage(name: str, folder: Path, fetch: Callable[[Path], None], *, alone: bool) -> None:

@@ -5,7 +5,6 @@ A process that is killed cannot tidy up, so the next one does. Its file is calle
 with the process, however that ends. A file without its lock is a leftover.
 """
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -26,6 +25,9 @@ from arcsm_cli.io.sink import signals_held
 # for it to remove, unless nothing has happened to it for so long that it is dead in any case.
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:4]
 _DEAD = 7 * 24 * 3600.0  # seconds
+
+# Whoever sweeps holds a lock for as long as a file takes to remove.
+_TRIES, _PAUSE = 8, 0.01  # seconds
 
 _swept: set[tuple[str, str]] = set()  # once a process is enough: folders may be large
 
@@ -135,19 +137,31 @@ def _is_dead(path: Path) -> bool:
 
 
 def _create(folder: Path, stem: str, mode: int) -> tuple[Path, int]:
-    while True:
+    """Make a file and lock it.
+
+    A name is random and made once, so that a path that is there leads to our file, whatever
+    number a network's file system gives it. A lock that is never to be had, as where flock answers
+    EAGAIN for everything, is gone without: there nobody can sweep.
+    """
+    for last in (*[False] * _TRIES, True):
         path = folder / scratch_name(stem)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_same(path, descriptor):
-                return path, descriptor
         except BlockingIOError:
-            pass
+            if last:
+                break
+            with suppress(OSError):
+                path.unlink()
+            time.sleep(_PAUSE)
         except OSError:
-            return path, descriptor  # without locks nobody can sweep
-        # Someone swept between the two calls.
+            break  # without locks nobody can sweep
+        else:
+            if last or os.path.lexists(path):
+                break
+        # Someone swept between the two calls, or is about to.
         os.close(descriptor)
+    return path, descriptor
 
 
 def _remove_unlocked(path: Path) -> None:
@@ -158,17 +172,6 @@ def _remove_unlocked(path: Path) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _is_same(path, descriptor):
-            path.unlink()
+        path.unlink()
     finally:
         os.close(descriptor)
-
-
-def _is_same(path: Path, descriptor: int) -> bool:
-    """Whether a path still leads to an open file."""
-    try:
-        return os.path.samestat(path.lstat(), os.fstat(descriptor))
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ESTALE):
-            raise
-        return False

@@ -74,6 +74,25 @@ def test_ssim_of_flat_images_is_its_formula(figures: Figures) -> None:
     assert found["ssim"] == pytest.approx((2 * a * b + c) / (a * a + b * b + c), abs=1e-3)
 
 
+def test_ssim_averages_the_windows_that_lie_inside_the_image(figures: Figures) -> None:
+    x, y = (images(1, seed)[:, :, :, :12] for seed in (1, 2))
+    x, y = x[:, :, :11], y[:, :, :11]  # 11 x 12 pixels: two places for the window
+    offsets = torch.arange(11.0) - 5
+    line = (-offsets.square() / (2 * 1.5**2)).exp()
+    window = torch.outer(line, line) / line.sum().square()
+
+    def of_place(a: Tensor, b: Tensor) -> float:
+        mean_a, mean_b = (window * a).sum(), (window * b).sum()
+        var_a, var_b = (window * (a - mean_a) ** 2).sum(), (window * (b - mean_b) ** 2).sum()
+        covariance = (window * (a - mean_a) * (b - mean_b)).sum()
+        c, d = 0.01**2, 0.03**2
+        means = (2 * mean_a * mean_b + c) / (mean_a**2 + mean_b**2 + c)
+        return float(means * (2 * covariance + d) / (var_a + var_b + d))
+
+    expected = [of_place(x[0, 0, :, i : i + 11], y[0, 0, :, i : i + 11]) for i in (0, 1)]
+    assert figures(x, y, metrics=("ssim",))["ssim"] == pytest.approx(sum(expected) / 2, rel=1e-4)
+
+
 def test_noise_lowers_ssim(figures: Figures) -> None:
     noise = 0.1 * torch.randn(5, 1, 16, 16, generator=torch.Generator().manual_seed(1))
     found = figures(images() + noise, images(), images() + 3 * noise)

@@ -1,5 +1,6 @@
 """Temporary files: ours while we live, removed by the next process after a kill."""
 
+import errno
 import fcntl
 import os
 import signal
@@ -135,9 +136,12 @@ def test_files_of_other_machines_stay_for_a_week(tmp_path: Path, age: float, sta
     assert path.exists() == stays
 
 
-def test_without_locks_nothing_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EAGAIN])
+def test_without_locks_one_file_is_made_and_nothing_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     def unsupported(*_: object) -> None:
-        raise OSError(37, "No locks available")
+        raise OSError(number, os.strerror(number))
 
     (tmp_path / scratch_name("out")).touch()
     monkeypatch.setattr(fcntl, "flock", unsupported)
@@ -145,6 +149,16 @@ def test_without_locks_nothing_is_removed(tmp_path: Path, monkeypatch: pytest.Mo
         path.write_bytes(b"content")
         assert len(left(tmp_path)) == 2
     assert len(left(tmp_path)) == 1
+
+
+def test_a_path_of_another_number_than_the_open_file_is_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os.path, "samestat", lambda *_: False)
+    monkeypatch.setattr(os, "fstat", lambda _: os.stat("/"))
+    with scratch_file(tmp_path, "out") as path:
+        assert left(tmp_path) == [path.name]
+    assert left(tmp_path) == []
 
 
 def test_a_file_that_is_swept_before_it_is_locked_is_made_again(
@@ -177,7 +191,7 @@ def test_a_file_that_another_process_looks_at_is_made_again(
 
     monkeypatch.setattr(fcntl, "flock", busy)
     with scratch_file(tmp_path, "out") as path:
-        assert path.exists()
+        assert left(tmp_path) == [path.name]
     assert len(tries) == 2
 
 
