@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from arcsm_cli.models.once import differentiable_once
+
 if TYPE_CHECKING:
     from arcsm_cli.models.score import ScoreParameters
 
@@ -138,7 +140,7 @@ class _Fused(torch.autograd.Function):
         return value.add_(out_bias), slope
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @differentiable_once
     def backward(ctx: Any, g_value: Tensor, g_slope: Tensor) -> tuple[Tensor | None, ...]:
         x, c, features, context, wx, bias, out, *hidden = ctx.saved_tensors
         tangent = ctx.tangent

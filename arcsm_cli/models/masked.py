@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from arcsm_cli.models.once import differentiable_once
+
 # Below this many weights the calls cost more than the skipped arithmetic saves.
 _BLOCKED_FROM = 200_000
 _BLOCKS = 8
@@ -126,7 +128,7 @@ class _BlockedLinear(torch.autograd.Function):
         return y
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @differentiable_once
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         low, weight, reach = ctx.saved_tensors
         grad_low = grad.to(ctx.dtype)

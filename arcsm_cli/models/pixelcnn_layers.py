@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from arcsm_cli.models.once import differentiable_once
+
 VERTICAL, HORIZONTAL = (2, 3), (2, 2)  # kernels: the row above and this one
 
 # Zeros around a tensor, (left, right, top), that keep a kernel's output in place and causal.
@@ -145,7 +147,7 @@ class _ConcatELU(torch.autograd.Function):
         return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @differentiable_once
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (out,) = ctx.saved_tensors
         left, right, top = ctx.padding
@@ -176,7 +178,7 @@ class _GatedSum(torch.autograd.Function):
         return torch.addcmul(x, a, gate) if x.dtype == ab.dtype else x + a * gate
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @differentiable_once
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         ab, gate = ctx.saved_tensors
         a, _ = ab.chunk(2, 1)

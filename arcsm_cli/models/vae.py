@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from arcsm_cli.models.once import differentiable_once
 from arcsm_cli.models.vae_config import TRIANGULAR, VAEConfig
 from arcsm_cli.models.vae_networks import (
     Decoder,
@@ -135,7 +136,7 @@ class _BernoulliLogLikelihood(torch.autograd.Function):
         return linear - (tail + logits.relu()).sum(1)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @differentiable_once
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         logits, x = ctx.saved_tensors
         return (x - logits.sigmoid()).mul_(grad[:, None]), None

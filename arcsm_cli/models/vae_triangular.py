@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from arcsm_cli.models.once import differentiable_once
 from arcsm_cli.models.vae_config import VAEConfig
 from arcsm_cli.models.vae_networks import NARROWEST
 
@@ -131,7 +132,7 @@ class _Draw(torch.autograd.Function):
         return z, parameters
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @differentiable_once
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         eps, codes, out, context, bend, z, bent, t, p, h = ctx.saved_tensors
         count = eps.shape[1]

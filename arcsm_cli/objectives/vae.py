@@ -71,8 +71,8 @@ def vae_losses(vae: VAE, x: Tensor, draws: Draws) -> VAELosses:
         s, score_loss = _sliced_joint(vae.scores, codes, known, draws)
     else:
         assert isinstance(encoder, ImplicitEncoder)
-        s = particle_scores(vae, encoder, known, codes, draws)
-    surrogate = energy + (s.detach() * z).sum(1).mean()
+        z, s = particles(vae, encoder, features, z, draws)
+    surrogate = energy + (s.detach() * z).sum(-1).mean()
     if score_loss is None:
         return VAELosses(surrogate, energy.detach(), None)
     reported = score_loss.detach() / vae.config.latent_dim
@@ -125,16 +125,14 @@ def _sliced_joint(
     return s, ssm_vr(s, codes, t * draws.signs(codes), t.square()).mean()
 
 
-def particle_scores(
-    vae: VAE,
-    encoder: ImplicitEncoder,
-    features: Tensor,
-    codes: Tensor,
-    draws: Draws,
-) -> Tensor:
-    """Return scores (B, L) at codes, from them and further particles of each example."""
+def particles(
+    vae: VAE, encoder: ImplicitEncoder, features: Tensor, codes: Tensor, draws: Draws
+) -> tuple[Tensor, Tensor]:
+    """Return n codes (B, n, L) of each example, the first of them given, and their scores.
+
+    All of them carry the entropy's gradient: their mean has far less variance than one alone.
+    """
     eps = draws.normal(codes, vae.config.particles - 1, codes.shape[1])
-    with torch.no_grad():
-        z = torch.cat([codes[:, None], encoder(features[:, None], eps)], 1)
-        estimate = stein_scores if vae.config.method == "stein" else spectral_scores
-        return estimate(z)[:, 0]
+    z = torch.cat([codes[:, None], encoder(features[:, None], eps)], 1)
+    estimate = stein_scores if vae.config.method == "stein" else spectral_scores
+    return z, estimate(z.detach())

@@ -138,6 +138,16 @@ def test_the_fused_gradients_pass_a_finite_difference_check(
     assert torch.autograd.gradcheck(evaluate, inputs)
 
 
+def test_the_fused_kernel_refuses_to_be_differentiated_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(score, "_runs_fused", lambda x: True)
+    x, c, level = points(3)
+    value, _ = network((3, 2), None).value_and_tangent(x.requires_grad_(), c, level)
+    with pytest.raises(RuntimeError, match="once"):
+        torch.autograd.grad(value.sum(), x, create_graph=True)
+
+
 @pytest.mark.usefixtures("kernel")
 def test_rows_do_not_depend_on_each_other() -> None:
     net = network((8, 6), (-3.0, 1.0))

@@ -19,7 +19,7 @@ from arcsm_cli.models.vae_triangular import Frame, TriangularEncoder
 from arcsm_cli.objectives import vae as module
 from arcsm_cli.objectives.draws import Draws
 from arcsm_cli.objectives.sliced import rademacher
-from arcsm_cli.objectives.vae import particle_scores, vae_losses
+from arcsm_cli.objectives.vae import particles, vae_losses
 
 Make = Callable[..., Any]
 SIZE = 3  # codes
@@ -310,7 +310,7 @@ def test_the_model_descends_the_energy_and_scores_times_codes(
         vae.scores = kind(vae.config).double()
     else:
         monkeypatch.setattr(
-            module, "particle_scores", lambda vae, e, features, codes, g: Given.scores(codes)
+            module, "particles", lambda vae, e, features, codes, g: (codes, Given.scores(codes))
         )
     x, weights = binary(5), model_weights(vae)
     found = gradients(vae_losses(vae, x, drawn(3)).total, weights)
@@ -451,15 +451,33 @@ def test_particles_are_the_codes_and_further_draws_of_the_encoder(
     names = ("stein_scores", "spectral_scores")
     for name in names:
         monkeypatch.setattr(module, name, spy if name.startswith(method) else other)
-    features, codes = vae.features(binary(4)), torch.ones(4, SIZE).double()
-    found = particle_scores(vae, encoder, features, codes, Draws(seeded(5)))
+    features, ones = vae.features(binary(4)), torch.ones(4, SIZE).double()
+    codes, found = particles(vae, encoder, features, ones, Draws(seeded(5)))
     (z,) = seen
     eps = torch.randn(4, 6, SIZE, generator=seeded(5), dtype=torch.float64)
     drawn = torch.stack([encoder(features, eps[:, i]) for i in range(6)], 1)
-    assert torch.equal(z[:, 0], codes)
+    assert torch.equal(z, codes)
+    assert torch.equal(z[:, 0], ones)
     assert torch.allclose(z[:, 1:], drawn, rtol=1e-12)
-    assert torch.equal(found, 2 * codes)
-    assert not found.requires_grad
+    assert torch.equal(found, 2 * z)
+    assert (codes.requires_grad, found.requires_grad) == (True, False)
+
+
+@pytest.mark.parametrize("method", ["stein", "spectral"])
+def test_the_entropys_gradient_is_the_mean_over_all_particles(
+    random_vae: Make, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    vae: VAE = random_vae(method=method, particles=7)
+    x, weights = binary(4), dict(vae.encoder.named_parameters())
+    monkeypatch.setattr(module, f"{method}_scores", Given.scores)
+    whole = gradients(vae_losses(vae, x, drawn(3)).total, weights)
+    monkeypatch.setattr(module, f"{method}_scores", torch.zeros_like)
+    energy = gradients(vae_losses(vae, x, drawn(3)).total, weights)
+    draws = drawn(3)
+    codes = torch.stack([draws.normal(x, SIZE), *draws.normal(x, 6, SIZE).unbind(1)], 1)
+    z = vae.encoder(vae.features(x)[:, None], codes)
+    entropy = gradients((Given.scores(z.detach()) * z).sum(-1).mean(), weights)
+    assert_close({name: whole[name] - energy[name] for name in weights}, entropy)
 
 
 # What is reported
