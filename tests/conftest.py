@@ -8,11 +8,17 @@ from __future__ import annotations
 import math
 import os
 import signal
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+
+pytest_plugins = [
+    "tests.cli.preloaded"
+]  # `call`, `start`: the program, forked off one that is ready
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,6 +58,13 @@ def environment() -> dict[str, str]:
     for name in ("RANK", "WORLD_SIZE"):
         kept.pop(name, None)
     return kept | {"OMP_NUM_THREADS": "1", "COLUMNS": "80"}
+
+
+@pytest.fixture(scope="session")
+def program() -> list[str]:
+    """The installed program, as a user starts it."""
+    script = Path(sys.executable).with_name("arcsm")
+    return [str(script)] if script.exists() else [sys.executable, "-m", "arcsm_cli"]
 
 
 @pytest.fixture

@@ -2,13 +2,15 @@
 
 import logging
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from tests.cli.preloaded import Done
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -32,26 +34,27 @@ def repository() -> Path:
     return REPOSITORY
 
 
-@pytest.fixture(scope="session")
-def program() -> list[str]:
-    """The installed program, as a user starts it."""
-    script = Path(sys.executable).with_name("arcsm")
-    return [str(script)] if script.exists() else [sys.executable, "-m", "arcsm_cli"]
-
-
 @pytest.fixture
-def run_arcsm(program: list[str], environment: dict[str, str], tmp_path: Path) -> RunArcsm:
-    """Runs ``arcsm`` with arguments in an empty folder; text streams unless ``text=False``."""
+def run_arcsm(
+    program: list[str], environment: dict[str, str], tmp_path: Path, call: Callable[..., "Done"]
+) -> RunArcsm:
+    """Runs ``arcsm`` with arguments in an empty folder; text streams unless ``text=False``.
 
-    def run(
-        *arguments: object, env: dict[str, str] | None = None, **options: Any
-    ) -> "subprocess.CompletedProcess[Any]":
+    Forked off a process that is ready, but where streams of the test's own make it a real start.
+    """
+
+    def run(*arguments: object, **options: Any) -> "subprocess.CompletedProcess[Any]":
+        if options.keys() <= {"env", "text"}:
+            done = call(*arguments, env=options.get("env"))
+            out = done.out.decode() if options.get("text", True) else done.out
+            err = done.err if options.get("text", True) else done.err.encode()
+            return subprocess.CompletedProcess(list(map(str, arguments)), done.code, out, err)
         settings: dict[str, Any] = {"capture_output": True, "text": True, "cwd": tmp_path}
         if {"stdout", "stderr"} & options.keys():
             settings["capture_output"] = False
         if "stdin" not in options and "input" not in options:
             settings["stdin"] = subprocess.DEVNULL
-        settings |= {"env": environment | (env or {}), "timeout": 60} | options
+        settings |= {"env": environment, "timeout": 60} | options
         return subprocess.run([*program, *map(str, arguments)], **settings)
 
     return run

@@ -1,8 +1,8 @@
 """The real program, quickly: processes forked off one that has imported everything already.
 
-A plugin (``pytest_plugins = ["tests.cli.preloaded"]``) for the tests of what a command does with
-its input, which need many runs. Each run is a process of its own, with its own files as standard
-streams, its own exit code and signals; it saves only the seconds that the imports take.
+A plugin for the tests of what a command does with its input, which need many runs. Each run is a
+process of its own, with its own files as standard streams, its own exit code and signals; it saves
+only the seconds that the imports take.
 """
 
 import importlib

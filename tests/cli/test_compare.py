@@ -16,8 +16,6 @@ import pytest
 if TYPE_CHECKING:
     from tests.cli.preloaded import Done, Running
 
-pytest_plugins = ["tests.cli.preloaded"]
-
 Call = Callable[..., "Done"]
 Start = Callable[..., "Running"]
 SMALL = ("compare", "variance", "--seeds", "0", "--dims", "2,3", "--steps", "2", "-q")

@@ -14,8 +14,6 @@ from arcsm_cli.io.samples import SampleFile, SampleWriter
 if TYPE_CHECKING:
     from tests.cli.preloaded import Done
 
-pytest_plugins = ["tests.cli.preloaded"]
-
 Call = Callable[..., "Done"]
 Denoise = Callable[..., dict[str, NDArray[np.float32]]]
 NOISE = ("--corrupt", "gaussian:0.6")

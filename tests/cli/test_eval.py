@@ -13,8 +13,6 @@ from arcsm_cli.io.samples import SampleFile
 if TYPE_CHECKING:
     from tests.cli.preloaded import Done
 
-pytest_plugins = ["tests.cli.preloaded"]
-
 Call = Callable[..., "Done"]
 Evaluate = Callable[..., dict[str, Any]]
 

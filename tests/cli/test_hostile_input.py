@@ -18,8 +18,6 @@ import pytest
 if TYPE_CHECKING:
     from tests.cli.preloaded import Done
 
-pytest_plugins = ["tests.cli.preloaded"]
-
 Call = Callable[..., "Done"]
 Make = Callable[[Path, Path], None]  # writes the file at the first path, given a good model
 

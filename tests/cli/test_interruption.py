@@ -10,8 +10,6 @@ import pytest
 if TYPE_CHECKING:
     from tests.cli.preloaded import Done, Running
 
-pytest_plugins = ["tests.cli.preloaded"]
-
 Call = Callable[..., "Done"]
 Start = Callable[..., "Running"]
 

@@ -15,8 +15,6 @@ from arcsm_cli.io.samples import SampleFile, SampleWriter
 if TYPE_CHECKING:
     from tests.cli.preloaded import Done
 
-pytest_plugins = ["tests.cli.preloaded"]
-
 Call = Callable[..., "Done"]
 Score = Callable[..., dict[str, Any]]
 SMALL = ("--reference-limit", 50)

@@ -12,8 +12,6 @@ import pytest
 if TYPE_CHECKING:
     from tests.cli.preloaded import Done
 
-pytest_plugins = ["tests.cli.preloaded"]
-
 Call = Callable[..., "Done"]
 
 RECIPES = Path(__file__).resolve().parents[2] / "docs" / "recipes"

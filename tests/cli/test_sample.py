@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from tests.cli.preloaded import Done
 
-pytest_plugins = ["tests.cli.preloaded"]
-
 Call = Callable[..., "Done"]
 Draw = Callable[..., NDArray[np.float32]]
 

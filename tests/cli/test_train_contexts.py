@@ -12,8 +12,6 @@ import pytest
 if TYPE_CHECKING:
     from tests.cli.preloaded import Done, Running
 
-pytest_plugins = ["tests.cli.preloaded"]
-
 Call = Callable[..., "Done"]
 Start = Callable[..., "Running"]
 Train = Callable[..., "Done"]

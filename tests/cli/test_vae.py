@@ -16,8 +16,6 @@ from arcsm_cli.io.samples import SampleFile
 if TYPE_CHECKING:
     from tests.cli.preloaded import Done, Running
 
-pytest_plugins = ["tests.cli.preloaded"]
-
 Call = Callable[..., "Done"]
 Start = Callable[..., "Running"]
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     Together = Callable[..., list[Running]]
 
-pytest_plugins = ["tests.cli.preloaded"]
-
 TRAIN = ("train", "gaussian:3", "--hidden", "16,16", "--steps", 40, "--batch-size", 33)
 PIXELCNN = ("--context", "pixelcnn", "--filters", 4, "--resnet-blocks", 1)
 RUNS: dict[str, tuple[Any, ...]] = {

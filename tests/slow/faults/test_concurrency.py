@@ -13,8 +13,6 @@ from tests.slow.faults.work import content, step
 if TYPE_CHECKING:
     from tests.cli.preloaded import Running
 
-pytest_plugins = ["tests.cli.preloaded"]
-
 EIGHT = range(8)
 
 Start = Callable[..., "Running"]

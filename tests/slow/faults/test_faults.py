@@ -10,8 +10,6 @@ from arcsm_cli.errors import DamagedInputError
 from tests.slow.faults.strike import FAULTS, Arena, Tally
 from tests.slow.faults.work import WORKS, Loss, content, step
 
-pytest_plugins = ["tests.cli.preloaded"]
-
 # How many of each. Every kind of work and of fault is there, where they can tell most of each
 # other: trainings write many files, pipes are spooled, a picture comes after its samples.
 SOME = [

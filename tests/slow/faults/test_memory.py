@@ -13,8 +13,6 @@ from tests.cli.preloaded import Done
 if TYPE_CHECKING:
     from tests.cli.preloaded import Running
 
-pytest_plugins = ["tests.cli.preloaded"]
-
 # Files are written in blocks of 4 MiB, which the few images fill once (4.4 MB) and the many four
 # times. Held as a whole those would take 13 MB more, and several times that with temporaries. Of
 # the vectors, which take longer to draw, a generator for each would take 20 MB more.
