@@ -1,6 +1,7 @@
 """The real program through real pipes, and small files for it to read."""
 
 import logging
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,8 +45,9 @@ def run_arcsm(
     """
 
     def run(*arguments: object, **options: Any) -> "subprocess.CompletedProcess[Any]":
-        if options.keys() <= {"env", "text"}:
-            done = call(*arguments, env=options.get("env"))
+        stdin = getattr(options.get("stdin"), "name", None if "stdin" in options else os.devnull)
+        if stdin is not None and options.keys() <= {"env", "text", "stdin"}:
+            done = call(*arguments, env=options.get("env"), stdin=stdin)
             out = done.out.decode() if options.get("text", True) else done.out
             err = done.err if options.get("text", True) else done.err.encode()
             return subprocess.CompletedProcess(list(map(str, arguments)), done.code, out, err)

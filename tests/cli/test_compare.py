@@ -37,6 +37,7 @@ def test_results_are_printed_explained_and_drawn(call_in: Call, tmp_path: Path) 
     assert (tmp_path / "v.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_file_goes_to_standard_output_alone(call_in: Call, tmp_path: Path) -> None:
     done = call_in(tmp_path, *SMALL, "-o", "-")
     assert done.code == 0
@@ -82,12 +83,14 @@ def test_what_does_not_fit_is_named(
     assert not (tmp_path / "x.h5").exists()
 
 
+@pytest.mark.slow
 def test_an_existing_file_is_kept(call_in: Call, tmp_path: Path) -> None:
     (tmp_path / "v.h5").write_text("precious")
     assert call_in(tmp_path, *SMALL, "-o", "v.h5").code == 73
     assert (tmp_path / "v.h5").read_text() == "precious"
 
 
+@pytest.mark.slow
 def test_figures_of_results_have_no_options(call_in: Call, tmp_path: Path) -> None:
     assert call_in(tmp_path, *SMALL, "-o", "v.h5").code == 0
     done = call_in(tmp_path, "plot", "v.h5", "--count", "3")
@@ -106,6 +109,7 @@ def test_a_limit_is_said(run_arcsm: Callable[..., Any]) -> None:
     assert {row["limit"] for row in stopped} == {"memory"}
 
 
+@pytest.mark.slow
 def test_an_interrupted_measurement_leaves_nothing(
     program: list[str], environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from arcsm_cli.io.samples import SampleFile
-
 if TYPE_CHECKING:
     from tests.cli.preloaded import Done
 
@@ -77,42 +75,6 @@ def test_bits_are_those_of_the_nats_on_the_scale_of_pixels(
     found = evaluate(digits_model, "digits", "--limit", 4)["metrics"]
     bits = found["nll"] / (64 * math.log(2)) + math.log2(127.5)
     assert found["bpd"] == pytest.approx(bits)
-
-
-@pytest.mark.parametrize("method", ["flow", "quadrature"])
-def test_the_mean_of_the_examples_is_the_figure(
-    method: str, evaluate: Evaluate, vector_model: Path, tmp_path: Path
-) -> None:
-    options = ("--limit", 20, "--method", method, "-o", "scored.h5")
-    found = evaluate(vector_model, "gaussian:2", *options)
-    with SampleFile(tmp_path / "scored.h5") as scored:
-        assert {"statistics/nll", "statistics/csm"} < set(scored.names)
-        for name in ("nll", "csm"):
-            values = scored.read(0, 20, f"statistics/{name}")
-            assert values.mean() == pytest.approx(found["metrics"][name], rel=1e-5)
-
-
-def test_examples_are_written_as_they_were_evaluated(
-    evaluate: Evaluate, vector_model: Path, tmp_path: Path
-) -> None:
-    found = evaluate(vector_model, "gaussian:2", "--limit", 20, "-o", "scored.h5")
-    again = evaluate(vector_model, "scored.h5", "--no-perturb")
-    assert again["metrics"] == pytest.approx(found["metrics"], rel=1e-5)
-
-
-def test_scored_examples_remember_model_and_command(
-    call: Call, vector_model: Path, tmp_path: Path
-) -> None:
-    call("eval", vector_model, "gaussian:2", "--limit", 2, "-o", "scored.h5")
-    chain = call("info", "scored.h5", "--json").json["provenance"]
-    assert [step["command"] for step in chain] == ["train", "eval"]
-    assert set(chain[1]["inputs"]) == {str(vector_model), "gaussian:2"}
-
-
-def test_the_batch_size_does_not_matter(evaluate: Evaluate, vector_model: Path) -> None:
-    options = (vector_model, "gaussian:2", "--limit", 11)
-    whole, pieces = (evaluate(*options, "--batch-size", size)["metrics"] for size in (64, 3))
-    assert whole == pytest.approx(pieces, rel=1e-4)
 
 
 def test_the_seed_is_that_of_the_noise(evaluate: Evaluate, vector_model: Path) -> None:

@@ -1,8 +1,6 @@
 """``--objective mle``: from training to samples, figures and plots of normalised conditionals."""
 
 import math
-import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,26 +90,6 @@ def contents(path: Path) -> tuple[dict[str, bytes], dict[str, Any], dict[str, An
 
 
 @pytest.mark.parametrize(
-    ("name", "likelihood", "levels"),
-    [
-        ("discretized", "discretized-logistic-mixture", [0.0]),
-        ("perturbed", "logistic-mixture", [0.1]),
-        ("masked", "discretized-logistic-mixture", [0.0]),
-        ("vectors", "gaussian", [0.0]),
-        ("noisy vectors", "logistic-mixture", [0.1]),
-    ],
-)
-def test_info_tells_the_kind_and_the_conditionals(
-    name: str, likelihood: str, levels: list[float], models: Any, call: Call
-) -> None:
-    found = call("info", models(name), "--json").json
-    assert found["kind"] == "ar-mle"
-    assert (found["config"]["likelihood"], found["config"]["levels"]) == (likelihood, levels)
-    assert found["training"]["settings"]["objective"] == "mle"
-    assert "ar-mle" in call("info", models(name)).out.decode()
-
-
-@pytest.mark.parametrize(
     ("options", "width"),
     [
         ("--likelihood gaussian", 2),
@@ -130,19 +108,6 @@ def test_vectors_are_modelled_with_every_option(
     assert contents(tmp_path / "m.safetensors")[1]["context_width"] == width
     assert call("sample", "m.safetensors", "-n", 2, "-o", "s.h5").code == 0
     assert call("eval", "m.safetensors", "moons", "--limit", 2).code == 0
-
-
-def test_a_stopped_run_goes_on_to_the_very_weights(
-    start: Start, call: Call, tmp_path: Path
-) -> None:
-    common = ("train", "8gaussians", "--objective", "mle", *MADE, "--sigma-min", 0.1)
-    common = (*common, "--batch-size", 32, "--steps", 100, "--checkpoint-every", 15)
-    assert call(*common, "-o", "whole").code == 0
-    running = start(*common, "-o", "parts")
-    running.catch((tmp_path / "parts").exists)
-    assert running.end(signal.SIGUSR1).code == 75
-    assert call(*common, "-o", "parts", "--resume").code == 0
-    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(
@@ -213,13 +178,6 @@ def test_sampling_is_ancestral_without_being_told(name: str, models: Any, draw: 
     assert len(np.unique(first, axis=0)) == 5
     other = draw(models(name), "-n", 5, "--seed", 4)
     assert not np.isclose(first, other).all(axis=tuple(range(1, first.ndim))).any()
-
-
-@pytest.mark.parametrize("name", ["masked", "vectors"])
-def test_shards_and_batches_give_the_same_samples(name: str, models: Any, draw: Any) -> None:
-    whole = draw(models(name), "-n", 11)
-    parts = [draw(models(name), "-n", 11, "--shard", f"{i}/3", "--batch-size", 2) for i in range(3)]
-    np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["discretized", "masked"])
@@ -325,42 +283,12 @@ def test_noiseless_densities_have_no_floor(models: Any, evaluate: Any) -> None:
     assert found == evaluate(models("vectors"), "gaussian:2", "--limit", 9, "--no-perturb")
 
 
+@pytest.mark.slow
 def test_a_trained_model_comes_near_the_entropy(models: Any, evaluate: Any) -> None:
     from arcsm_cli.data.densities import entropy
 
     found = evaluate(models("vectors"), "gaussian:2", "--metric", "nll")["metrics"]
     assert found["nll"] == pytest.approx(entropy("gaussian:2", 0.0), abs=0.1)
-
-
-def test_examples_are_written_as_evaluated_with_their_figures(
-    models: Any, evaluate: Any, tmp_path: Path
-) -> None:
-    model = models("noisy vectors")
-    found = evaluate(model, "8gaussians", "--limit", 20, "-o", "scored.h5")
-    values = read(tmp_path / "scored.h5", "statistics/nll")
-    assert values.mean() == pytest.approx(found["metrics"]["nll"], rel=1e-5)
-    again = evaluate(model, "scored.h5", "--no-perturb")
-    assert again["metrics"] == pytest.approx(found["metrics"], rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        ("--metric csm", "--metric csm"),
-        ("--metric nll,csm", "use nll or bpd"),
-        ("--method flow", "--method flow"),
-        ("--method quadrature", "--method quadrature"),
-    ],
-)
-@pytest.mark.parametrize("name", ["vectors", "discretized"])
-def test_what_is_of_scores_is_refused(
-    name: str, options: str, named: str, models: Any, call: Call, tmp_path: Path
-) -> None:
-    data = "digits" if name == "discretized" else "gaussian:2"
-    done = call("eval", models(name), data, "-o", "scored.h5", *options.split())
-    assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
-    assert named in done.err
-    assert list(tmp_path.iterdir()) == []
 
 
 # Plots
@@ -375,16 +303,12 @@ def test_the_density_of_two_variables_is_drawn(
     assert (tmp_path / "density.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_points_are_drawn_over_the_density(models: Any, call: Call, tmp_path: Path) -> None:
     model = models("vectors")
     assert call("sample", model, "-n", 50, "-o", "points.h5").code == 0
     assert call("plot", "points.h5", "--model", model, "-o", "both.png").code == 0
     assert (tmp_path / "both.png").exists()
-
-
-def test_training_curves_are_drawn(models: Any, call: Call, tmp_path: Path) -> None:
-    assert call("plot", models("discretized"), "-o", "curves.png").code == 0
-    assert (tmp_path / "curves.png").exists()
 
 
 def test_the_density_of_images_is_not_drawn(models: Any, call: Call, tmp_path: Path) -> None:
@@ -394,27 +318,3 @@ def test_the_density_of_images_is_not_drawn(models: Any, call: Call, tmp_path: P
 
 
 # Pipes
-
-
-def test_a_model_and_its_samples_go_through_pipes(
-    program: list[str], environment: dict[str, str], models: Any, tmp_path: Path
-) -> None:
-    arcsm = " ".join(program)
-    network = " ".join(map(str, (*PIXELCNN, "--steps", 1)))
-    line = (
-        f"{arcsm} train digits --objective mle {network} -o - | {arcsm} sample - -n 5 -o - "
-        f"| {arcsm} eval {models('discretized')} - --no-perturb"
-    )
-    done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", line],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=300,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    rows = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if " " in line)
-    assert (rows["examples"], rows["method"]) == ("5", "direct")
-    assert list(tmp_path.iterdir()) == []

@@ -167,28 +167,7 @@ def test_reference_data_may_be_named(score: Score, model: Path) -> None:
     assert found["reference"] == {"data": "rings:train", "examples": 50}
 
 
-@pytest.mark.parametrize("piped", ["model", "data", "against"])
-def test_every_input_may_come_through_a_pipe(
-    piped: str, score: Score, call: Call, model: Path, tmp_path: Path
-) -> None:
-    call("data", "gaussian:2", "--limit", 9, "-o", "data.h5")
-    call("data", "rings", "--limit", 9, "-o", "against.h5")
-    files = {"model": model, "data": tmp_path / "data.h5", "against": tmp_path / "against.h5"}
-    names = {key: "-" if key == piped else str(path) for key, path in files.items()}
-    options = ("--statistic", "csm,csm-typicality,multiscale", *SMALL)
-    whole = score(files["model"], files["data"], "--against", files["against"], *options)
-    (tmp_path / "m.safetensors.reference").unlink()
-    through = score(
-        names["model"], names["data"], "--against", names["against"], *options, stdin=files[piped]
-    )
-    renamed = {
-        key.replace("/-", f"/{files['against']}"): value
-        for key, value in through["metrics"].items()
-    }
-    assert renamed == whole["metrics"]
-    assert (tmp_path / "m.safetensors.reference").exists() == (piped != "model")
-
-
+@pytest.mark.slow
 def test_scores_join_by_a_real_pipe(program: list[str], environment: dict[str, str], model: Path) -> None:  # fmt: skip  # noqa: E501
     arcsm = " ".join(program)
     line = (
@@ -200,12 +179,6 @@ def test_scores_join_by_a_real_pipe(program: list[str], environment: dict[str, s
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert '"statistics/multiscale": [9]' in done.stdout
-
-
-def test_the_batch_size_does_not_matter(score: Score, model: Path) -> None:
-    options = (model, "gaussian:2", "--against", "rings", "--limit", 11, *SMALL)
-    whole, pieces = (score(*options, "--batch-size", size)["metrics"] for size in (64, 3))
-    assert whole == pytest.approx(pieces, rel=1e-3)
 
 
 def test_the_seed_is_that_of_noise_and_bootstrap(score: Score, model: Path) -> None:
@@ -336,6 +309,7 @@ def wide_model(tmp_path: Path) -> Path:
     return tmp_path / "wide.safetensors"
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_examples(
     program: list[str], environment: dict[str, str], wide_model: Path, tmp_path: Path
 ) -> None:

@@ -1,6 +1,5 @@
 """Commands joined by real pipes: results alone on stdout, nothing else anywhere."""
 
-import json
 import os
 import pty
 import subprocess
@@ -38,33 +37,6 @@ def shell(program: list[str], environment: dict[str, str], tmp_path: Path) -> Sh
         )
 
     return shell
-
-
-def test_training_sampling_and_info_in_one_line_print_the_table_alone(shell: Shell) -> None:
-    done = shell(
-        f"arcsm train digits {TINY} -o - | arcsm sample - -n 16 --seed 1 -o - | arcsm info -"
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    first, *_ = done.stdout.splitlines()
-    assert first.split(maxsplit=1) == ["file", "standard input"]
-    assert "16 1 8 8" in done.stdout
-    assert [word for word in ("train", "sample") if word in done.stdout] == ["train", "sample"]
-
-
-def test_a_model_from_a_pipe_is_evaluated(shell: Shell) -> None:
-    done = shell(
-        f"arcsm train gaussian:2 {TINY} -o - | arcsm eval - gaussian:2 --limit 9 --json -v"
-    )
-    assert done.returncode == 0
-    found = json.loads(done.stdout)
-    assert (found["model"], found["examples"]) == ("standard input", 9)
-
-
-def test_samples_from_a_pipe_are_evaluated(shell: Shell, vector_model: Path) -> None:
-    done = shell(f"arcsm sample {vector_model} -n 30 -o - | arcsm eval - --against gaussian:2")
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if " " in line)
-    assert (lines["samples"], lines["against"]) == ("30", "gaussian:2:test")
 
 
 def test_scored_examples_go_to_stdout_without_the_table(

@@ -35,38 +35,8 @@ def draw(call: Call, tmp_path: Path) -> Draw:
     return draw
 
 
-def test_the_same_seed_gives_the_same_bytes(draw: Draw, digits_model: Path) -> None:
-    first, second = (draw(digits_model, "-n", 5, "--seed", 7) for _ in range(2))
-    assert first.shape == (5, 1, 8, 8)
-    assert first.tobytes() == second.tobytes()
-
-
-def test_another_seed_gives_other_samples(draw: Draw, digits_model: Path) -> None:
-    first, second = (draw(digits_model, "-n", 5, "--seed", seed) for seed in (7, 8))
-    assert not np.isclose(first, second).all(axis=(1, 2, 3)).any()
-
-
 def test_samples_of_one_seed_differ(draw: Draw, digits_model: Path) -> None:
     assert len(np.unique(draw(digits_model, "-n", 20), axis=0)) == 20
-
-
-@pytest.mark.parametrize("sampler", ["ode", "langevin", "grid"])
-def test_the_batch_size_does_not_matter(sampler: str, draw: Draw, vector_model: Path) -> None:
-    options = (vector_model, "-n", 11, "--sampler", sampler)
-    whole, pieces = (draw(*options, "--batch-size", size) for size in (64, 3))
-    np.testing.assert_allclose(whole, pieces, atol=1e-5)
-
-
-def test_shards_put_together_are_the_whole(
-    draw: Draw, call: Call, digits_model: Path, tmp_path: Path
-) -> None:
-    whole = draw(digits_model, "-n", 11, "--seed", 3)
-    for i in range(3):
-        options = ("-n", 11, "--seed", 3, "--shard", f"{i}/3", "-o", f"part-{i}.h5")
-        assert call("sample", digits_model, *options).code == 0
-    merged = call("merge", *(f"part-{i}.h5" for i in range(3)), "-o", "all.h5")
-    assert merged.code == 0
-    np.testing.assert_allclose(read(tmp_path / "all.h5"), whole, atol=1e-5)
 
 
 def test_more_samples_begin_with_the_same_ones(draw: Draw, digits_model: Path) -> None:
@@ -90,42 +60,15 @@ def test_denoising_changes_what_is_given(draw: Draw, vector_model: Path) -> None
     assert np.abs(noisy - clean).max() < 1  # a noise level of 0.05 away, about
 
 
-@pytest.mark.parametrize(
-    "options",
-    [[], ["--steps", "3"], ["--step-size", "1e-4"], ["--sampler", "grid", "--points", "16"]],
-    ids=" ".join,
-)
-def test_staged_models_are_sampled(options: list[str], draw: Draw, staged_model: Path) -> None:
-    assert draw(staged_model, "-n", 3, *options).shape == (3, 2)
-
-
 def test_a_png_shows_the_samples(draw: Draw, digits_model: Path, tmp_path: Path) -> None:
     draw(digits_model, "-n", 3, "--png", "grid.png")
     assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_the_file_remembers_training_and_sampling(
-    call: Call, digits_model: Path, tmp_path: Path
-) -> None:
-    call("sample", digits_model, "-n", 1, "--seed", 4, "-o", "s.h5")
-    chain = call("info", "s.h5", "--json").json["provenance"]
-    assert [step["command"] for step in chain] == ["train", "sample"]
-    assert chain[1]["seed"] == 4
-    assert list(chain[1]["inputs"]) == [str(digits_model)]
 
 
 def test_json_gives_the_figures_and_nothing_else(call: Call, vector_model: Path) -> None:
     done = call("sample", vector_model, "-n", 3, "-o", "s.h5", "--json")
     assert done.json == {"metrics": {"samples": 3}}
     assert done.err == ""
-
-
-def test_a_configuration_file_gives_options_and_the_command_line_wins(
-    call: Call, vector_model: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "c.toml").write_text('count = 5\nsampler = "grid"\noutput = "c.h5"\n')
-    assert call("sample", vector_model, "--config", "c.toml", "-n", 2).code == 0
-    assert len(read(tmp_path / "c.h5")) == 2
 
 
 def test_an_existing_output_is_refused_unless_forced(

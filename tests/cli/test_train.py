@@ -1,6 +1,5 @@
 """``arcsm train``: one checkpoint, the same for the same seed, that a run can be continued from."""
 
-import json
 import os
 import threading
 from collections.abc import Callable
@@ -38,46 +37,6 @@ def contents(path: Path) -> tuple[dict[str, bytes], dict[str, Any], dict[str, An
     return tensors, checkpoint.config, checkpoint.training
 
 
-def test_a_run_leaves_a_checkpoint_and_what_resuming_needs(train: Train, tmp_path: Path) -> None:
-    done = train()
-    assert (done.code, done.out, done.err) == (0, b"", "")
-    assert {p.name for p in tmp_path.iterdir()} == {"m.safetensors", "m.safetensors.resume"}
-    assert contents(tmp_path / "m.safetensors")[2]["step"] == 3
-
-
-def test_the_same_seed_gives_the_same_weights(train: Train, tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        assert train("--seed", 5, "-o", name).code == 0
-    assert contents(tmp_path / "a") == contents(tmp_path / "b")
-
-
-def test_another_seed_gives_other_weights(train: Train, tmp_path: Path) -> None:
-    for seed in (5, 6):
-        assert train("--seed", seed, "-o", f"{seed}").code == 0
-    assert contents(tmp_path / "5")[0] != contents(tmp_path / "6")[0]
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        "--annealing none",
-        "--annealing none --sigma-min 0",
-        "--annealing staged --levels 2 --sigma-min 0.1",
-        "--objective dsm --draws 2",
-        "--order random --order-seed 3 --residual --hidden 8,8",
-        "--precision bf16 --schedule constant --warmup 0 --ema 0",
-        "--standardize --context-width 3 --score-hidden 8",
-        "--hidden= --clip 0",
-    ],
-)
-def test_every_kind_of_model_is_trained_sampled_and_evaluated(
-    options: str, train: Train, call: Call, tmp_path: Path
-) -> None:
-    assert train(*options.split()).code == 0
-    assert call("sample", "m.safetensors", "-n", 2, "-o", "s.h5").code == 0
-    assert call("eval", "m.safetensors", "gaussian:2", "--limit", 2).code == 0
-
-
 def test_options_reach_the_model(train: Train, tmp_path: Path) -> None:
     train("--sigma-max", 2, "--sigma-min", 0.5, "--levels", 3, "--order", "reversed")
     _, config, _ = contents(tmp_path / "m.safetensors")
@@ -105,16 +64,6 @@ def test_json_gives_the_final_figures_and_nothing_else(train: Train) -> None:
     assert done.err == ""
     assert done.json["metrics"]["step"] == 3
     assert {"loss", "valid_loss"} < set(done.json["metrics"])
-
-
-def test_a_configuration_file_gives_options_and_the_command_line_wins(
-    call: Call, tmp_path: Path
-) -> None:
-    lines = ['data = "gaussian:2"', "steps = 9", 'hidden = "8"', 'output = "m.safetensors"']
-    (tmp_path / "c.toml").write_text("\n".join(lines))
-    assert call("train", "--config", "c.toml", "--steps", 2).code == 0
-    _, config, training = contents(tmp_path / "m.safetensors")
-    assert (config["hidden"], training["step"]) == ([8], 2)
 
 
 def test_a_named_pipe_gets_the_finished_checkpoint_alone(train: Train, tmp_path: Path) -> None:
@@ -326,10 +275,3 @@ def test_divergence_at_once_leaves_what_was_there(train: Train, tmp_path: Path) 
     done = train("--force", "--lr", "1e30", "--clip", 0)
     assert (done.code, "diverged" in done.err) == (1, True)
     assert before == {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-
-
-def test_provenance_names_command_data_and_seed(train: Train, call: Call) -> None:
-    train("--seed", 3)
-    (step,) = call("info", "m.safetensors", "--json").json["provenance"]
-    assert (step["command"], step["seed"], list(step["inputs"])) == ("train", 3, ["gaussian:2"])
-    assert json.dumps(step["arguments"]).count("--steps") == 1

@@ -1,7 +1,5 @@
 """``arcsm train --context pixelcnn``: images, grey and in colour, to samples and figures."""
 
-import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,28 +69,6 @@ def samples(path: Path) -> Any:
 
 
 @pytest.mark.parametrize(
-    "options",
-    [
-        "",
-        "--objective dsm --draws 2 --order reversed",
-        "--annealing staged --levels 2 --dropout 0",
-        "--annealing none --sigma-min 0 --precision bf16",
-        "--dropout 0.9 --grad-accumulation 3 --score-hidden 8 --context-width 3",
-    ],
-)
-def test_every_kind_of_score_model_is_trained_sampled_and_evaluated(
-    options: str, train: Train, call: Call, tmp_path: Path
-) -> None:
-    done = train(*options.split())
-    assert (done.code, done.out, done.err) == (0, b"", "")
-    assert call("sample", "m.safetensors", "-n", 2, "-o", "s.h5", "--steps", 2).code == 0
-    assert samples(tmp_path / "s.h5").shape == (2, 1, 8, 8)
-    found = call("eval", "m.safetensors", "digits", "--limit", 2, "--metric", "nll,csm", "--json")
-    assert (found.code, found.err) == (0, "")
-    assert np.isfinite(list(found.json["metrics"].values())).all()
-
-
-@pytest.mark.parametrize(
     ("data", "shape"), [("split", (3, 12, 8)), ("classes", (3, 8, 8)), ("grey.npz", (1, 8, 4))]
 )
 @pytest.mark.parametrize("objective", ["csm", "mle"])
@@ -151,52 +127,6 @@ def test_a_size_stands_for_what_is_not_given(
     assert train("--steps", 1, "--batch-size", 1, "--limit", 3, network=network).code == 0
     config = contents(tmp_path / "m.safetensors")[1]
     assert (config["filters"], config["resnet_blocks"], config["dropout"]) == sizes
-
-
-def test_the_same_seed_gives_the_same_weights_with_dropout(train: Train, tmp_path: Path) -> None:
-    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
-        assert train("--dropout", 0.5, "--seed", seed, "-o", name).code == 0
-    first, same, other = (contents(tmp_path / name) for name in "abc")
-    assert first == same
-    assert first[0] != other[0]
-
-
-def test_a_configuration_file_gives_options_and_the_command_line_wins(
-    call: Call, tmp_path: Path
-) -> None:
-    lines = [
-        *('data = "digits"', 'context = "pixelcnn"', "filters = 8", "resnet-blocks = 1"),
-        *("dropout = 0.25", "grad-accumulation = 2", "steps = 1", "batch-size = 4", "limit = 20"),
-    ]
-    (tmp_path / "c.toml").write_text("\n".join(lines))
-    assert call("train", "--config", "c.toml", "--filters", 4, "-o", "m.safetensors").code == 0
-    _, config, training = contents(tmp_path / "m.safetensors")
-    assert (config["filters"], config["dropout"]) == (4, 0.25)
-    assert training["settings"]["grad_accumulation"] == 2
-
-
-def test_a_stopped_run_goes_on_to_the_very_weights(
-    start: Start, call: Call, tmp_path: Path
-) -> None:
-    common = ("train", "digits", *NETWORK, *SHORT[2:-2], "--dropout", 0.5, "--checkpoint-every", 3)
-    assert call(*common, "--steps", 16, "-o", "whole").code == 0
-    running = start(*common, "--steps", 16, "-o", "parts")
-    running.catch((tmp_path / "parts").exists)
-    stopped = running.end(signal.SIGTERM)
-    assert (stopped.code, stopped.err.count("\n"), "--resume" in stopped.err) == (75, 1, True)
-    assert call(*common, "--steps", 16, "-o", "parts", "--resume").code == 0
-    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
-
-
-def test_curves_and_grids_are_logged(train: Train, tmp_path: Path) -> None:
-    assert train("--objective", "mle", "--log-dir", "runs").code == 0
-    assert list((tmp_path / "runs").glob("events.*"))
-
-
-def test_info_tells_the_network(train: Train, call: Call) -> None:
-    train()
-    found = call("info", "m.safetensors", "--json").json
-    assert (found["kind"], found["config"]["context"]) == ("ar-csm", "pixelcnn")
 
 
 # Refusals
@@ -285,41 +215,3 @@ def test_a_run_is_not_resumed_with_other_settings(
 
 
 # Pipes and terminals
-
-
-def test_training_sampling_and_measuring_join_by_pipes(
-    program: list[str], environment: dict[str, str], tmp_path: Path
-) -> None:
-    arcsm = " ".join(program)
-    network = " ".join(map(str, (*NETWORK, *SHORT[:-2])))
-    line = (
-        f"{arcsm} train digits {network} -o - | {arcsm} sample - -n 20 --steps 1 -o - "
-        f"| {arcsm} eval - --against digits --limit 20 --metric energy --json"
-    )
-    done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", line],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=300,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert '"samples": 20' in done.stdout
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("columns", [40, 80])
-def test_the_help_fits_the_terminal_and_names_every_choice(call: Call, columns: int) -> None:
-    done = call("train", "--help", env={"COLUMNS": str(columns)})
-    text = done.out.decode()
-    assert max(map(len, text.splitlines())) <= columns
-    words = " ".join(text.split())
-    for name in (
-        "--size small|base|paper",
-        "--likelihood NAME",
-        "logistic-mixture",
-        "made|pixelcnn",
-    ):
-        assert name in words

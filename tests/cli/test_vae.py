@@ -1,9 +1,6 @@
 """``arcsm vae-train``, and what the other commands make of a VAE, as a real program."""
 
 import json
-import math
-import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,25 +116,6 @@ def contents(path: Path) -> tuple[dict[str, bytes], dict[str, Any], dict[str, An
 
 
 @each
-def test_a_run_leaves_a_checkpoint_and_what_resuming_needs(vaes: Any, method: str) -> None:
-    path = vaes(method)
-    assert {p.name for p in path.parent.iterdir()} == {path.name, f"{path.name}.resume"}
-    _, config, training = contents(path)
-    assert (config["method"], config["latent_dim"], config["decoder"]) == (method, 2, "bernoulli")
-    assert training["step"] == 20
-    assert ("score_loss" in training["history"]) == (method in ESTIMATED)
-
-
-@each
-def test_info_tells_what_it_is(vaes: Any, call: Call, method: str) -> None:
-    found = call("info", vaes(method), "--json").json
-    assert (found["kind"], found["config"]["method"]) == ("vae", method)
-    assert [step["command"] for step in found["provenance"]] == ["vae-train"]
-    readable = call("info", vaes(method))
-    assert (readable.code, "vae" in readable.out.decode()) == (0, True)
-
-
-@each
 def test_samples_of_binary_data_are_binary_and_those_denoised_are_grey(
     vaes: Any, draw: Any, method: str
 ) -> None:
@@ -156,6 +134,7 @@ def test_bounds_are_measured_by_default(vaes: Any, evaluate: Any, method: str) -
     assert (found["examples"], "binarised" in found["density"]) == (6, True)
 
 
+@pytest.mark.slow
 @each
 def test_the_likelihood_is_measured_by_annealing(vaes: Any, evaluate: Any, method: str) -> None:
     more = ("--metric", "ais,iwae", "--temperatures", 60, "--importance-samples", 300)
@@ -163,35 +142,7 @@ def test_the_likelihood_is_measured_by_annealing(vaes: Any, evaluate: Any, metho
     assert found["ais"] == pytest.approx(found["iwae"], abs=15)
 
 
-@each
-def test_the_training_is_drawn(vaes: Any, call: Call, tmp_path: Path, method: str) -> None:
-    done = call("plot", vaes(method), "-o", "curves.png")
-    assert (done.code, done.out, done.err) == (0, b"", "")
-    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
-
-
 # Training
-
-
-def test_the_same_seed_gives_the_same_bytes(train: Any, tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        assert train("--seed", 5, "-o", name).code == 0
-    assert contents(tmp_path / "a") == contents(tmp_path / "b")
-    assert train("--seed", 6, "-o", "c").code == 0
-    assert contents(tmp_path / "a")[0] != contents(tmp_path / "c")[0]
-
-
-def test_a_stopped_run_goes_on_to_the_very_weights(
-    start: Start, call: Call, tmp_path: Path
-) -> None:
-    common = ("vae-train", "digits", *options(), "--steps", 150, "--checkpoint-every", 15)
-    assert call(*common, "-o", "whole").code == 0
-    running = start(*common, "-o", "parts")
-    running.catch((tmp_path / "parts").exists)
-    stopped = running.end(signal.SIGUSR1)
-    assert (stopped.code, stopped.err.count("\n"), "--resume" in stopped.err) == (75, 1, True)
-    assert call(*common, "-o", "parts", "--resume").code == 0
-    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(
@@ -247,34 +198,9 @@ def test_epochs_are_passes_over_the_training_data(train: Any, tmp_path: Path) ->
     assert contents(tmp_path / "m.safetensors")[2]["step"] == 22
 
 
-def test_json_gives_the_final_figures_and_nothing_else(train: Any) -> None:
-    done = train("--json")
-    assert done.err == ""
-    assert done.json["metrics"]["step"] == 3
-    assert {"loss", "valid_loss", "score_loss", "lr"} < set(done.json["metrics"])
-    assert done.json["parameters"] > 0
-
-
-def test_a_configuration_file_gives_options(call: Call, tmp_path: Path) -> None:
-    lines = ['data = "digits"', 'method = "elbo"', "latent-dim = 3", 'hidden = "8,8"', "steps = 9"]
-    (tmp_path / "c.toml").write_text("\n".join(lines))
-    done = call("vae-train", "--config", "c.toml", "--steps", 2, "-o", "m.safetensors")
-    assert (done.code, done.err) == (0, "")
-    _, config, training = contents(tmp_path / "m.safetensors")
-    assert (config["method"], config["latent_dim"], training["step"]) == ("elbo", 3, 2)
-
-
 def test_curves_and_pictures_are_logged_on_request(train: Any, tmp_path: Path) -> None:
     assert train("--log-dir", "runs").code == 0
     assert list((tmp_path / "runs").glob("events.*"))
-
-
-def test_help_has_examples_of_every_command_in_reach(call: Call) -> None:
-    done = call("vae-train", "--help")
-    text = done.out.decode()
-    assert done.code == 0
-    assert text.count("arcsm vae-train ") >= 4
-    assert all(word in text for word in (*METHODS, "--latent-dim", "--particles", "--score-lr"))
 
 
 @pytest.mark.parametrize(
@@ -334,14 +260,6 @@ def test_convolutions_of_vectors_are_refused(train: Any) -> None:
     assert (done.code, done.err.count("\n"), "conv" in done.err) == (2, 1, True)
 
 
-@each
-def test_divergence_ends_in_one_line(train: Any, tmp_path: Path, method: str) -> None:
-    done = train("--lr", "1e38", "--warmup", 0, "--steps", 30, method=method)
-    assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
-    assert "diverged" in done.err
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize(
     ("method", "more", "named"),
     [
@@ -382,22 +300,6 @@ def test_a_vae_and_a_model_of_scores_do_not_resume_each_other(
 
 
 # Samples
-
-
-def test_shards_are_parts_of_the_whole(vaes: Any, draw: Any) -> None:
-    whole = draw(vaes("csm"), "-n", 7, "--seed", 3)
-    parts = [draw(vaes("csm"), "-n", 7, "--seed", 3, "--shard", f"{i}/3") for i in range(3)]
-    assert np.array_equal(np.concatenate(parts), whole)
-
-
-def test_batches_of_any_size_give_the_same_samples(vaes: Any, draw: Any) -> None:
-    one, other = (draw(vaes("csm"), "-n", 7, "--denoise", "--batch-size", n) for n in (2, 7))
-    assert np.allclose(one, other, atol=1e-5)
-
-
-def test_another_seed_gives_other_samples(vaes: Any, draw: Any) -> None:
-    one, other = (draw(vaes("csm"), "-n", 3, "--seed", seed) for seed in (0, 1))
-    assert not np.array_equal(one, other)
 
 
 def test_samples_are_drawn_as_a_picture(vaes: Any, call: Call, tmp_path: Path) -> None:
@@ -457,12 +359,6 @@ def test_vectors_have_no_picture(vector_vae: Path, call: Call) -> None:
     assert (done.code, done.err.count("\n"), "--png" in done.err) == (2, 1, True)
 
 
-def test_provenance_names_both_commands(vaes: Any, call: Call, tmp_path: Path) -> None:
-    call("sample", vaes("csm"), "-n", 2, "-o", "s.h5")
-    chain = call("info", "s.h5", "--json").json["provenance"]
-    assert [step["command"] for step in chain] == ["vae-train", "sample"]
-
-
 # Figures of data
 
 
@@ -478,25 +374,13 @@ def test_examples_are_written_as_evaluated_with_their_figures(
         assert float(values.mean()) == pytest.approx(result["metrics"][name], rel=1e-5)
 
 
-def test_evaluated_examples_go_through_a_pipe(vaes: Any, call: Call, tmp_path: Path) -> None:
-    done = call("eval", vaes("csm"), "digits", "--limit", 3, *FEW, "-o", "-")
-    assert (done.code, done.err) == (0, "")
-    (tmp_path / "piped.h5").write_bytes(done.out)
-    assert len(read(tmp_path / "piped.h5")["samples"]) == 3
-
-
 def test_figures_are_a_function_of_the_seed(vaes: Any, evaluate: Any) -> None:
     arguments = (vaes("csm"), "digits", "--limit", 3, "--metric", "elbo,ais")
     one, same, other = (evaluate(*arguments, "--seed", s)["metrics"] for s in (0, 0, 1))
     assert one == same != other
 
 
-def test_figures_do_not_depend_on_the_batch(vaes: Any, evaluate: Any) -> None:
-    arguments = (vaes("csm"), "digits", "--limit", 5, "--metric", "elbo,iwae,ais")
-    one, other = (evaluate(*arguments, "--batch-size", n)["metrics"] for n in (2, 5))
-    assert one == pytest.approx(other, rel=1e-3)
-
-
+@pytest.mark.slow
 def test_low_precision_gives_nearly_the_same_figure(vaes: Any, call: Call) -> None:
     arguments = ("--metric", "ais", "--limit", 4, "--chains", 4, "--temperatures", 40, "--json")
     found = [
@@ -505,13 +389,6 @@ def test_low_precision_gives_nearly_the_same_figure(vaes: Any, call: Call) -> No
     ]
     assert found[0] != found[1]
     assert found[0] == pytest.approx(found[1], abs=2)
-
-
-def test_the_table_is_for_people(vaes: Any, call: Call) -> None:
-    done = call("eval", vaes("csm"), "digits", "--limit", 2, *FEW)
-    assert (done.code, done.err) == (0, "")
-    text = done.out.decode()
-    assert all(word in text for word in ("elbo", "iwae", "binarised"))
 
 
 @pytest.mark.parametrize(
@@ -630,27 +507,6 @@ def test_only_a_vae_is_drawn_on_data(digits_model: Path, call: Call, tmp_path: P
 # Commands for other models, hostile files, pipes
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        "denoise VAE digits --corrupt gaussian:0.5 -o out.h5",
-        "ood-score VAE digits",
-        "ood-score VAE digits -o out.h5",
-        "plot samples.h5 --model VAE -o f.png",
-    ],
-)
-def test_where_scores_are_needed_a_vae_is_refused_in_one_line(
-    arguments: str, vaes: Any, call: Call, write_samples: Any, tmp_path: Path
-) -> None:
-    write_samples("samples.h5")
-    path = vaes("csm")
-    done = call(*(str(path) if word == "VAE" else word for word in arguments.split()))
-    assert (done.code, done.out, done.err.count("\n")) == (65, b"", 1)
-    assert path.name in done.err
-    assert "holds a VAE" in done.err or "of kind vae" in done.err
-    assert [p.name for p in tmp_path.iterdir()] == ["samples.h5"]
-
-
 @pytest.fixture
 def overflowing(vaes: Any, tmp_path: Path) -> Callable[..., Path]:
     """Writes a sound file of a VAE whose weights are finite, but not what comes of them."""
@@ -668,6 +524,7 @@ def overflowing(vaes: Any, tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["elbo", "csm", "ssm"])
 @pytest.mark.parametrize(
     "arguments",
@@ -732,37 +589,3 @@ def test_a_vae_that_is_not_what_it_claims_is_refused(
     assert done.err.startswith(f"arcsm {arguments.split()[0]}: hostile")
     assert done.memory < 256 << 20
     assert [p.name for p in tmp_path.iterdir()] == ["hostile"]
-
-
-def test_a_checkpoint_goes_through_a_pipe(call: Call, train: Any, tmp_path: Path) -> None:
-    done = train("-o", "-")
-    assert (done.code, done.err) == (0, "")
-    (tmp_path / "piped").write_bytes(done.out)
-    assert contents(tmp_path / "piped")[2]["step"] == 3
-    (tmp_path / "piped").unlink()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_training_is_piped_into_sampling(
-    program: list[str], environment: dict[str, str], tmp_path: Path
-) -> None:
-    arcsm, more = " ".join(program), " ".join(map(str, options()))
-    commands = [
-        f"{arcsm} vae-train digits {more} --steps 2 -o -",
-        f"{arcsm} sample - -n 3 --denoise -o s.h5",
-    ]
-    done = subprocess.run(
-        " | ".join(commands), shell=True, capture_output=True, env=environment, cwd=tmp_path
-    )
-    assert (done.stdout, done.stderr) == (b"", b"")
-    assert read(tmp_path / "s.h5")["samples"].shape == (3, 1, 8, 8)
-
-
-def test_samples_are_piped_into_measures(vaes: Any, call: Call, tmp_path: Path) -> None:
-    done = call("sample", vaes("csm"), "-n", 20, "-o", "-")
-    assert (done.code, done.err) == (0, "")
-    (tmp_path / "piped").write_bytes(done.out)
-    more = ("--against", "digits", "--metric", "energy", "--json")
-    measured = call("eval", "-", *more, stdin=tmp_path / "piped")
-    assert measured.code == 0
-    assert math.isfinite(measured.json["metrics"]["energy"])

@@ -123,6 +123,7 @@ def test_sm_is_half_the_square_plus_the_trace(name: str) -> None:
         torch.testing.assert_close(loss, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ssm", "ssm-vr"])
 @pytest.mark.parametrize("kind", FIELDS)
 def test_sliced_objectives_have_the_expectation_of_sm(name: str, kind: str) -> None:

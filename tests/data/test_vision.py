@@ -194,6 +194,7 @@ def test_other_matlab_files_are_damaged(
         load("svhn:train", options)
 
 
+@pytest.mark.slow
 @settings(quick, max_examples=40)
 @given(data=st.data())
 def test_a_cut_or_altered_matlab_file_is_damaged_or_read(

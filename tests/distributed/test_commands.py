@@ -69,7 +69,10 @@ def weights(path: Path) -> dict[str, bytes]:
     return {name: t.numpy().tobytes() for name, t in load_checkpoint(path).tensors.items()}
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name",
+    [name if name == "csm" else pytest.param(name, marks=pytest.mark.slow) for name in RUNS],
+)
 def test_two_processes_have_the_loss_curves_of_one(
     call: Call, together: Together, tmp_path: Path, name: str
 ) -> None:
@@ -133,6 +136,7 @@ def test_two_processes_write_the_very_numbers_of_one(
             assert np.array_equal(dataset[()], two[name][()]), name
 
 
+@pytest.mark.slow
 def test_a_vaes_likelihoods_are_shared(call: Call, together: Together) -> None:
     assert call(*RUNS["vae csm"], "-o", "v.safetensors").code == 0
     command = ("eval", "v.safetensors", "digits", "--limit", 9, "--batch-size", 2, "--json")
@@ -142,6 +146,7 @@ def test_a_vaes_likelihoods_are_shared(call: Call, together: Together) -> None:
     assert first.json == call(*command, *more).json
 
 
+@pytest.mark.slow
 def test_a_table_against_other_data_is_that_of_one_process(
     call: Call, together: Together, tmp_path: Path, digits_model: Path
 ) -> None:
@@ -183,6 +188,7 @@ def test_a_signal_to_either_process_stops_both_and_what_they_saved_goes_on(
     assert weights(tmp_path / "m.safetensors") == weights(tmp_path / "n.safetensors")
 
 
+@pytest.mark.slow
 def test_what_two_processes_saved_one_can_go_on_with(
     call: Call, together: Together, tmp_path: Path
 ) -> None:
@@ -227,6 +233,7 @@ def test_what_cannot_be_shared_is_refused(
     assert "(rank 1)" in second.err
 
 
+@pytest.mark.slow
 def test_the_switch_makes_them_runs_of_their_own(start: Start, tmp_path: Path) -> None:
     for rank in "01":
         env = {"RANK": rank, "WORLD_SIZE": "2", "ARCSM_DISTRIBUTED": "0"}

@@ -102,6 +102,7 @@ def test_kid_is_the_mean_over_subsets(distances: Distances) -> None:
     assert found["kid"] == pytest.approx(squared_mmd(x, y), abs=found["kid_sd"])
 
 
+@pytest.mark.slow
 def test_kid_of_one_distribution_is_zero_on_average(distances: Distances) -> None:
     values = [distances(images(20, 2 * i), images(30, 2 * i + 1), "kid")["kid"] for i in range(30)]
     mean, sd = float(np.mean(values)), float(np.std(values, ddof=1))
@@ -174,6 +175,7 @@ def pictures() -> Tensor:
     return pixels.float() / 255
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_network")
 def test_features_are_those_of_the_network_of_torchmetrics(
     inception_state: dict[str, Tensor],
@@ -195,6 +197,7 @@ def test_features_are_those_of_the_network_of_torchmetrics(
     assert torch.equal(InceptionFeatures(str(published))(pictures), theirs(pixels))
 
 
+@pytest.mark.slow
 def test_grey_is_the_colour_with_equal_channels(
     features: InceptionFeatures, pictures: Tensor
 ) -> None:
@@ -202,11 +205,13 @@ def test_grey_is_the_colour_with_equal_channels(
     assert torch.equal(features(grey), features(grey.repeat(1, 3, 1, 1)))
 
 
+@pytest.mark.slow
 def test_values_beyond_the_range_are_clipped(features: InceptionFeatures, pictures: Tensor) -> None:
     wide = 3 * pictures[:1] - 1
     assert torch.equal(features(wide), features(wide.clamp(0, 1)))
 
 
+@pytest.mark.slow
 def test_features_of_parts_are_those_of_the_whole(
     features: InceptionFeatures, pictures: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +227,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         InceptionFeatures(str(other))
 
 
+@pytest.mark.slow
 def test_weights_that_overflow_are_refused_when_features_are_wanted(
     inception_state: dict[str, Tensor], pictures: Tensor, tmp_path: Path
 ) -> None:

@@ -106,6 +106,7 @@ def test_without_a_few_classes_all_codes_have_one_colour(labels: Any) -> None:
     assert [len(c.get_offsets()) for c in axes.collections] == [60]
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     arrays(
@@ -203,6 +204,7 @@ def test_reconstructions_are_written_as_a_figure(files: Make, tmp_path: Path, ki
     assert (tmp_path / f"figure.{kind}").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_equal_files_give_equal_figures(files: Make, tmp_path: Path) -> None:
     path = files()
     for name in ("a", "b"):

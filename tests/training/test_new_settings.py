@@ -225,23 +225,6 @@ def test_the_parts_of_a_batch_drop_others(
         assert len({loss for _, loss in seen}) == distinct
 
 
-@pytest.mark.parametrize(
-    ("choices", "objective"), [(DISCRETE, "mle"), (PIXELCNN, "csm"), (PIXELCNN, "dsm")]
-)
-def test_the_process_generator_has_no_part_and_is_left_alone(
-    fresh: Make, examples: Make, watcher: Make, choices: Any, objective: str
-) -> None:
-    found = []
-    for seed in (1, 2):
-        torch.manual_seed(seed)
-        before = torch.get_rng_state()
-        state = fresh(choices, objective=objective, steps=2)
-        train(state, *examples(choices), watcher())
-        assert torch.equal(torch.get_rng_state(), before)
-        found.append(weights(state))
-    assert equal(*found)
-
-
 # Going on
 
 
@@ -451,6 +434,7 @@ def test_a_network_without_anything_to_fit_stays_as_it_is(fresh: Make, data: Dat
 # Maximum likelihood
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0.0, 0.3])
 @pytest.mark.parametrize("likelihood", ["gaussian", "logistic-mixture"])
 def test_a_short_training_finds_the_density_of_a_gaussian(
@@ -475,6 +459,7 @@ def test_a_short_training_finds_the_density_of_a_gaussian(
     assert sum(seen.losses[-50:]) / 50 == pytest.approx(-float(exact.mean()) / 2, abs=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "likelihood", ["gaussian", "logistic-mixture", "discretized-logistic-mixture"]
 )
@@ -491,23 +476,7 @@ def test_training_by_likelihood_lowers_the_loss_of_images(
 # Precision and compilation
 
 
-@pytest.mark.parametrize(
-    ("choices", "objective"), [(DISCRETE, "mle"), (PIXELCNN, "csm"), (PIXELCNN, "dsm")]
-)
-def test_low_precision_still_trains(
-    fresh: Make, examples: Make, watcher: Make, choices: Any, objective: str
-) -> None:
-    exact, rounded = watcher(), watcher()
-    plain = {**choices, "dropout": 0.0}
-    values = {"objective": objective, "lr": 1e-3, "steps": 4}
-    train(fresh(plain, **values), *examples(choices), exact)
-    state = fresh(plain, precision="bf16", **values)
-    train(state, *examples(choices), rounded)
-    assert exact.losses != rounded.losses
-    assert rounded.losses == pytest.approx(exact.losses, rel=0.1, abs=0.1)
-    assert {w.dtype for w in state.model.parameters()} == {torch.float32}
-
-
+@pytest.mark.slow
 def test_a_traced_step_is_the_same_step(
     fresh: Make, examples: Make, watcher: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -525,18 +494,6 @@ def test_a_traced_step_is_the_same_step(
 
 
 # Records
-
-
-def test_records_come_at_intervals_and_hold_the_mean_loss(
-    fresh: Make, examples: Make, watcher: Make
-) -> None:
-    state, seen = fresh(DISCRETE, objective="mle", grad_accumulation=2), watcher()
-    train(state, *examples(DISCRETE), seen)
-    assert seen.records == state.history["step"] == [2, 4, 6, 7]
-    assert seen.saved == [3, 6, 7]
-    spans = [(0, 2), (2, 4), (4, 6), (6, 7)]
-    means = [sum(seen.losses[a:b]) / (b - a) for a, b in spans]
-    assert state.history["loss"] == pytest.approx(means)
 
 
 @pytest.mark.parametrize("parts", [1, 3])

@@ -110,18 +110,6 @@ def test_a_staged_run_stopped_at_any_step_ends_as_one_that_was_not(run: Make, st
     assert_same_files(whole, parts)
 
 
-@pytest.mark.parametrize("choices", [{}, STAGED, {"annealing": "none"}], ids=str)
-def test_a_run_stopped_after_every_step_ends_as_one_that_was_not(
-    run: Make, choices: dict[str, Any]
-) -> None:
-    whole, parts = run(choices, steps=4), run(choices, steps=4)
-    whole.start()
-    parts.interrupted(
-        [1] * (4 * len(fresh_state(whole.config, whole.settings, "cpu").model.stages) - 1)
-    )
-    assert_same_files(whole, parts)
-
-
 @pytest.mark.parametrize(
     "values",
     [
@@ -187,13 +175,6 @@ def test_a_complete_run_can_be_made_longer(run: Make) -> None:
     longer.settings = replace(longer.settings, steps=9)
     assert longer.start()
     assert load_checkpoint(longer.output).training["step"] == 9
-
-
-def test_equal_runs_write_equal_bytes(run: Make) -> None:
-    one, other = run(), run()
-    one.start()
-    other.start()
-    assert [p.read_bytes() for p in one.files] == [p.read_bytes() for p in other.files]
 
 
 # What the files hold

@@ -91,18 +91,6 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 @each
-def test_the_same_seed_gives_identical_weights(
-    fresh: Make, pictures: Dataset, held_out: Dataset, watcher: Make, method: str
-) -> None:
-    states = [fresh(method) for _ in range(2)]
-    for state in states:
-        torch.rand(3)  # the global generator has no part in it
-        train(state, pictures, held_out, watcher())
-    assert equal(states[0].average, states[1].average)
-    assert states[0].history == states[1].history
-
-
-@each
 def test_every_weight_moves(
     fresh: Make, pictures: Dataset, held_out: Dataset, watcher: Make, method: str
 ) -> None:
@@ -150,26 +138,6 @@ def test_the_history_holds_means_of_both_losses_since_the_last_record(
         assert state.history[name] == pytest.approx(means)
 
 
-def test_the_average_follows_the_weights(
-    fresh: Make, pictures: Dataset, held_out: Dataset, watcher: Make
-) -> None:
-    state, seen = fresh(ema=0.999), watcher()
-    expected = {k: v.clone() for k, v in state.average.items()}
-    train(state, pictures, held_out, seen)
-    for t, (weights, averages) in enumerate(zip(seen.weights, seen.averages, strict=True)):
-        decay = (1 + t) / (10 + t)
-        expected = {k: decay * v + (1 - decay) * weights[k] for k, v in expected.items()}
-        assert all(torch.allclose(averages[k], v, atol=1e-6) for k, v in expected.items())
-
-
-def test_without_averaging_the_average_is_the_weights(
-    fresh: Make, pictures: Dataset, held_out: Dataset, watcher: Make
-) -> None:
-    state = fresh(ema=0.0)
-    train(state, pictures, held_out, watcher())
-    assert equal(state.average, {k: v.detach() for k, v in state.model.named_parameters()})
-
-
 @each
 def test_the_validation_loss_is_that_of_the_averaged_weights_on_the_same_draws_every_time(
     fresh: Make, held_out: Dataset, method: str
@@ -204,6 +172,7 @@ def test_vectors_have_no_pictures(data: Dataset) -> None:
     assert state.task.pictures(state, 3) is None
 
 
+@pytest.mark.slow
 def test_a_short_training_raises_the_likelihood(watcher: Make) -> None:
     # Two kinds of pictures: half of the pixels black, the other half white.
     values = torch.zeros(64, 1, 4, 4)
@@ -382,19 +351,7 @@ def assert_same_files(one: Run, other: Run) -> None:
     assert equal(*files)
 
 
-@each
-@pytest.mark.parametrize("stops", [[1], [3, 2], [6]], ids=str)
-def test_a_run_stopped_and_resumed_ends_as_one_that_was_not(
-    run: Make, method: str, stops: list[int]
-) -> None:
-    whole, parts = run(method), run(method)
-    whole.start()
-    for after in stops:
-        assert not parts.start(after)
-    assert parts.start()
-    assert_same_files(whole, parts)
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("choices", "values"),
     [
