@@ -13,8 +13,8 @@ def reuse_memory() -> bool:
 
     A training step allocates and frees the same large buffers. By default glibc maps and unmaps
     each of them, and every page is faulted in and zeroed anew, which can cost more than the
-    arithmetic done in it (see docs/results.md). Costs nothing but that the process holds on to its
-    peak memory. Returns whether it took effect: elsewhere than on glibc it does nothing.
+    arithmetic done in it (see docs/results/speed.md). Costs nothing but that the process holds on
+    to its peak memory. Returns whether it took effect: elsewhere than on glibc it does nothing.
     """
     if sys.platform != "linux":
         return False
