@@ -1,7 +1,7 @@
 """Every random number of the program: a function of a seed, a purpose and an index.
 
-Training draws from `generator_for`, batch by batch; samples, corruptions and evaluations from
-`SampleNoise`, whose streams belong to single examples.
+Training draws from `generator_for`, batch by batch, objectives through `Draws`; samples,
+corruptions and evaluations from `SampleNoise`, whose streams belong to single examples.
 """
 
 from __future__ import annotations
@@ -65,3 +65,56 @@ class SampleNoise:
         for row, stream in zip(out, self.streams, strict=True):
             stream.standard_normal(out=row, dtype=np.float32)
         return torch.from_numpy(out).to(self.device)
+
+
+class Draws:
+    """Random numbers for the rows of a batch, one after another from a generator.
+
+    What a row gets does not depend on which part is asked for: the numbers of the whole batch are
+    drawn, and those of the part handed out.
+
+    Arguments:
+        generator: on the device of the batch.
+        rows: of the whole batch; None where the part is all of it.
+        own: which rows are computed here.
+
+    Example:
+        >>> whole = Draws(torch.Generator().manual_seed(0)).normal(torch.zeros(4, 3), 2)
+        >>> part = Draws(torch.Generator().manual_seed(0), 4).part(slice(1, 3))
+        >>> bool((part.normal(torch.zeros(2, 3), 2) == whole[1:3]).all())
+        True
+    """
+
+    def __init__(
+        self, generator: torch.Generator, rows: int | None = None, own: slice = slice(None)
+    ) -> None:
+        self._generator, self._rows, self._own = generator, rows, own
+
+    def part(self, own: slice) -> Draws:
+        """Return what is drawn from here on for some rows; others' are drawn from here on too."""
+        return Draws(self._generator.clone_state(), self._rows, own)
+
+    def _whole(self, like: Tensor) -> int:
+        return len(like) if self._rows is None else self._rows
+
+    def normal(self, like: Tensor, *shape: int) -> Tensor:
+        """Return standard normals (B, *shape), of ``like``'s B, type and device."""
+        z = torch.randn(
+            self._whole(like),
+            *shape,
+            generator=self._generator,
+            device=like.device,
+            dtype=like.dtype,
+        )
+        return z[self._own]
+
+    def signs(self, like: Tensor) -> Tensor:
+        """Return random signs of the shape of ``like`` (B, ...)."""
+        whole = like.new_empty(self._whole(like), *like.shape[1:])
+        return rademacher(whole, self._generator)[self._own]
+
+
+def rademacher(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Return random signs of the shape of ``like``: projections of unit second moment."""
+    bits = torch.randint(2, like.shape, generator=generator, device=like.device)
+    return bits.to(like.dtype).mul_(2).sub_(1)

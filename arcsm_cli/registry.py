@@ -7,7 +7,7 @@ is its own file and a line here; a plugin adds one with a decorator,
     from arcsm_cli.registry import OBJECTIVES
 
     @OBJECTIVES.register("my-objective", "what it minimises", tags=("scores",))
-    def my_objective(model, batch): ...
+    def my_objective(model, batch, random): ...
 
 What a part must be, each registry says below; docs/extending.md has whole examples.
 """
@@ -178,7 +178,10 @@ OBJECTIVES = Registry(
         ),
     },
 )
-"""Functions from a model and a noisy batch to the mean loss of an example, all scalars together.
+"""Functions (model, batch, random) to the mean loss of an example, all scalars together.
+
+The batch is an `arcsm_cli.objectives.noisy_batch.NoisyBatch`, what else is drawn at random comes
+from an `arcsm_cli.randomness.Draws`.
 
 Tags: ``scores`` or ``densities``, which kind of model it trains; ``noise``, it needs a positive
 noise level.

@@ -53,7 +53,7 @@ def plain_contexts(made: MADE, x: Tensor) -> Tensor:
 
 def autograd_csm(net: ARCSM, batch: NoisyBatch, contexts: Callable[[Tensor], Tensor]) -> Tensor:
     """J_CSM with ds/dx from a second differentiation of the score network."""
-    c = contexts(batch.context_input).expand(*batch.score_input.shape, -1)
+    c = contexts(batch.context_input.x).expand(*batch.score_input.shape, -1)
     x = batch.score_input.clone().requires_grad_()
     p = Preconditioning.of(net.mean, net.sd, batch.sigma)
     score = net.stage().score
@@ -122,7 +122,7 @@ def contexts_incremental() -> float:
 
     def walk() -> None:
         rows.clear()
-        (state,) = net.incremental(64)
+        (state,) = net.incremental(torch.empty(64, 0))
         for d in range(SIDE * SIDE):
             rows.append(state.contexts())
             state.append(x[:, d])

@@ -26,7 +26,7 @@ from arcsm_cli.models.vae_config import METHODS, VAEConfig
 from arcsm_cli.models.vae_networks import GaussianEncoder, ImplicitEncoder
 from arcsm_cli.models.vae_scores import ConditionalScores, JointScores
 from arcsm_cli.models.vae_triangular import TriangularEncoder
-from arcsm_cli.objectives.sliced import rademacher
+from arcsm_cli.randomness import rademacher
 from arcsm_cli.runtime import reuse_memory
 from arcsm_cli.training.loop import train
 from arcsm_cli.training.settings import VAESettings

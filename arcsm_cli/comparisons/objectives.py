@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from arcsm_cli.objectives.sliced import rademacher, sm, ssm, ssm_vr
+from arcsm_cli.objectives.csm import summand
+from arcsm_cli.objectives.sliced import sm, ssm, ssm_vr
+from arcsm_cli.randomness import rademacher
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,7 @@ class Objective:
         """
         if self.name == "csm":
             s, ds = field.with_derivative(x)
-            loss: Tensor = (0.5 * s.square() + ds).sum(1)
-            return loss
+            return summand(s, ds).sum(1)
         if self.name == "mle":
             nll: Tensor = -field.model.log_prob(x).sum(1)
             return nll

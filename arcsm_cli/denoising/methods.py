@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from arcsm_cli.data.arrays import read_npy
+from arcsm_cli.data.batch import Batch
 from arcsm_cli.data.dataset import DataOptions
 from arcsm_cli.data.images import load_images
 from arcsm_cli.denoising.corruption import Corruption, Gaussian, Mask, SaltPepper
@@ -152,14 +153,20 @@ class Denoiser:
     particles: int = 1
     lag: int = 0
 
-    def __call__(self, y: Tensor, noise: SampleNoise, tick: Tick) -> Tensor:
-        """Restore sorted examples y (B, D) with their own random numbers; (B, D)."""
+    def __call__(self, observed: Batch | Tensor, noise: SampleNoise, tick: Tick) -> Tensor:
+        """Restore sorted examples (B, D) with their own random numbers; (B, D)."""
         if self.rule is None:
             assert self.sigma is not None
-            tick(y.shape[1])
-            return parallel(self.model, y, self.sigma, self.level)
+            tick(self.model.config.dimensions)
+            return parallel(self.model, observed, self.sigma, self.level)
         return restore(
-            self.model, y, self.rule, noise, particles=self.particles, lag=self.lag, tick=tick
+            self.model,
+            observed,
+            self.rule,
+            noise,
+            particles=self.particles,
+            lag=self.lag,
+            tick=tick,
         )
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from arcsm_cli.data.batch import Batch
 from arcsm_cli.denoising.rules import Rule
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.conditional import ConditionalModel
@@ -26,7 +27,7 @@ _NOISE_NUMBERS = 1 << 22  # random numbers held at a time
 @torch.no_grad()
 def restore(
     model: ARCSM,
-    y: Tensor,
+    observed: Batch | Tensor,
     rule: Rule,
     noise: SampleNoise,
     *,
@@ -37,16 +38,17 @@ def restore(
     """Return restored examples (B, D).
 
     Arguments:
-        y: (B, D), sorted examples as observed.
+        observed: (B, D), sorted examples as they were seen.
         rule: how a scalar is restored.
         noise: the B examples' random numbers.
         particles: P, drawn side by side for each example.
         lag: how many scalars later a scalar is decided.
         tick: called with 1 after each dimension.
     """
+    y, given = Batch.of(observed)
     batch, dimensions = y.shape
-    walk = ConditionalModel(model).walk(batch * particles)
-    observed = y.repeat_interleave(particles, 0)
+    walk = ConditionalModel(model).walk(given.repeat_interleave(particles, 0))
+    seen = y.repeat_interleave(particles, 0)
     log_w = y.new_zeros(batch, particles)
     means = y.new_zeros(batch, particles, dimensions)  # given the drawn values
     offset = torch.zeros_like(y)
@@ -58,7 +60,7 @@ def restore(
             z = noise.normal(min(ahead, dimensions - d), numbers).to(y.dtype)
         own = z[:, d % ahead]
         draws = own[:, : particles * rule.draws].reshape(batch * particles, rule.draws)
-        found = rule(walk.conditionals(), observed[:, d], draws, d)
+        found = rule(walk.conditionals(), seen[:, d], draws, d)
         walk.append(found.value)
         means[:, :, d] = found.given_value.view(batch, particles)
         if particles > 1:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from arcsm_cli.data.batch import Batch
 from arcsm_cli.errors import UsageError
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.base import AutoregressiveModel
@@ -21,26 +22,28 @@ _EVALUATIONS = 1 << 15  # score network rows in flight: activations stay in cach
 
 @torch.no_grad()
 def quadrature_log_likelihood(
-    model: ARCSM, x: Tensor, *, level: int = -1, points: int = 256
+    model: ARCSM, batch: Batch | Tensor, *, level: int = -1, points: int = 256
 ) -> Tensor:
     """Return log p(x_d | x_<d) for sorted examples, (B, D), in nats, by G-point quadrature.
 
     Arguments:
-        x: (B, D), already perturbed with the noise of the level whose density is meant.
+        batch: (B, D), already perturbed with the noise of the level whose density is meant.
         level: index into the model's noise levels.
         points: G, grid points for each conditional.
     """
-    rows = ConditionalModel(model).of_examples(x)
+    batch = Batch.of(batch)
     return _in_blocks(
-        rows,
-        x.flatten(),
+        ConditionalModel(model).of_examples(batch),
+        batch.x.flatten(),
         max(1, _EVALUATIONS // points),
         lambda part, v: log_density(part.at(model.levels[level], level), v, points=points),
-    ).view_as(x)
+    ).view_as(batch.x)
 
 
 @torch.no_grad()
-def flow_log_likelihood(model: ARCSM, x: Tensor, *, steps: int = 24, points: int = 128) -> Tensor:
+def flow_log_likelihood(
+    model: ARCSM, batch: Batch | Tensor, *, steps: int = 24, points: int = 128
+) -> Tensor:
     """Return log p(x_d | x_<d) for sorted examples, (B, D), in nats, by the probability flow.
 
     Each scalar follows dx/dsigma = -sigma s(x; sigma) from the last level to the first; its
@@ -49,17 +52,17 @@ def flow_log_likelihood(model: ARCSM, x: Tensor, *, steps: int = 24, points: int
     steps, even in log sigma; the density at the end point by quadrature. Joint models only.
 
     Arguments:
-        x: (B, D), data plus noise of the last level.
+        batch: (B, D), data plus noise of the last level.
         steps: Runge-Kutta steps.
         points: grid points for the density at the first level.
     """
-    rows = ConditionalModel(model).of_examples(x)
+    batch = Batch.of(batch)
     return _in_blocks(
-        rows,
-        x.flatten(),
+        ConditionalModel(model).of_examples(batch),
+        batch.x.flatten(),
         _EVALUATIONS // 8,
         lambda part, v: _flow(part, v, steps=steps, points=points),
-    ).view_as(x)
+    ).view_as(batch.x)
 
 
 def _flow(rows: Conditionals, x: Tensor, *, steps: int, points: int) -> Tensor:
@@ -99,7 +102,9 @@ def _in_blocks(
 
 
 @torch.no_grad()
-def log_likelihood(model: AutoregressiveModel, x: Tensor, method: str | None = None) -> Tensor:
+def log_likelihood(
+    model: AutoregressiveModel, batch: Batch | Tensor, method: str | None = None
+) -> Tensor:
     """Return log p(x_d | x_<d) of sorted, perturbed examples, (B, D), in nats.
 
     Arguments:
@@ -114,7 +119,7 @@ def log_likelihood(model: AutoregressiveModel, x: Tensor, method: str | None = N
             raise UsageError(
                 f"--method {method} is for score models; this one gives its likelihood directly"
             )
-        return model.log_prob(x)
+        return model.log_prob(batch)
     assert isinstance(model, ARCSM)
     joint = model.config.annealing == "joint"
     if method == "flow" and not joint:
@@ -123,5 +128,5 @@ def log_likelihood(model: AutoregressiveModel, x: Tensor, method: str | None = N
             f"{model.config.annealing}: use quadrature"
         )
     if method == "quadrature" or not joint:
-        return quadrature_log_likelihood(model, x)
-    return flow_log_likelihood(model, x)
+        return quadrature_log_likelihood(model, batch)
+    return flow_log_likelihood(model, batch)

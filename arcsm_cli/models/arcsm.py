@@ -120,6 +120,6 @@ class ARCSM(AutoregressiveModel):
         )
         return p.pull * centred + p.gain * f, p.pull + p.gain * p.c_in * df
 
-    def incremental(self, batch: int) -> list[IncrementalContexts]:
-        """Return one incremental context evaluation per stage, for ``batch`` examples."""
-        return [stage.context.incremental(batch) for stage in self.networks]
+    def incremental(self, given: Tensor) -> list[IncrementalContexts]:
+        """Return one incremental context evaluation per stage, of examples given (B, G)."""
+        return [stage.context.incremental(given) for stage in self.networks]

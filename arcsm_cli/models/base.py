@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from arcsm_cli.data.batch import Batch
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.context import ContextNetwork
 from arcsm_cli.models.made import MADE
@@ -88,16 +89,18 @@ class AutoregressiveModel(nn.Module):
         y[:, self.order] = x * self.data_scale + self.data_shift
         return y.view(-1, *self.config.shape)
 
-    def contexts(self, x: Tensor, level: int = -1) -> Tensor:
+    def contexts(self, batch: Batch | Tensor, level: int = -1) -> Tensor:
         """Return all contexts (B, D / S, C) of sorted examples (B, D) in one pass."""
+        batch = Batch.of(batch)
         stage = self.networks[level if len(self.stages) > 1 else 0]
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.low_precision):
-            contexts: Tensor = stage.context(x)
-        return contexts.to(x.dtype)
+        with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=self.low_precision):
+            contexts: Tensor = stage.context(batch)
+        return contexts.to(batch.x.dtype)
 
-    def initialise(self, x: Tensor) -> bool:
+    def initialise(self, batch: Batch | Tensor) -> bool:
         """Fit the initial weights to noisy sorted examples (B, D); whether any were changed."""
-        return any([stage.context.initialise(x) for stage in self.networks])
+        batch = Batch.of(batch)
+        return any([stage.context.initialise(batch) for stage in self.networks])
 
 
 def context_network(config: ModelConfig) -> ContextNetwork:

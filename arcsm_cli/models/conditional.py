@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from arcsm_cli.data.batch import Batch
 from arcsm_cli.models.arcsm import ARCSM, Preconditioning
 
 Numbers = tuple[float, float, float, float]
@@ -65,18 +66,19 @@ class ConditionalModel:
             self._constants[key] = LevelConstants(self.model, sigma, level)
         return self._constants[key]
 
-    def walk(self, batch: int) -> ScoreWalk:
-        """Start an example each for ``batch`` rows."""
-        return ScoreWalk(self, batch)
+    def walk(self, given: Tensor) -> ScoreWalk:
+        """Start B examples, of which ``given`` (B, G) is known."""
+        return ScoreWalk(self, given)
 
     def of_dimension(self, contexts: list[Tensor], d: int) -> Conditionals:
         """Return dimension d's conditionals for a batch; contexts (B, C), one a stage."""
         return Conditionals(self, self._project(contexts), d)
 
-    def of_examples(self, x: Tensor) -> Conditionals:
+    def of_examples(self, batch: Batch | Tensor) -> Conditionals:
         """Return all B x D conditionals of sorted examples (B, D), rows in example order."""
-        contexts = [stage.context(x).flatten(0, 1) for stage in self.model.networks]
-        dims = torch.arange(x.shape[1], device=x.device).repeat(len(x))
+        batch = Batch.of(batch)
+        contexts = [stage.context(batch).flatten(0, 1) for stage in self.model.networks]
+        dims = torch.arange(batch.x.shape[1], device=batch.x.device).repeat(len(batch.x))
         return Conditionals(self, self._project(contexts), dims)
 
     def _project(self, contexts: list[Tensor]) -> list[Tensor]:
@@ -90,9 +92,9 @@ class ConditionalModel:
 class ScoreWalk:
     """A batch of examples in the making; see `arcsm_cli.sampling.draw.Walk`."""
 
-    def __init__(self, owner: ConditionalModel, batch: int) -> None:
+    def __init__(self, owner: ConditionalModel, given: Tensor) -> None:
         self.owner = owner
-        self.states = owner.model.incremental(batch)
+        self.states = owner.model.incremental(given)
         self.d = 0
 
     def conditionals(self) -> Conditionals:

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from arcsm_cli.data.batch import Batch
+
 
 class IncrementalContexts(ABC):
     """Contexts of one dimension after another, for a batch whose values become known in turn.
@@ -45,13 +47,17 @@ class ContextNetwork(nn.Module, ABC):
         self.site = site
 
     @abstractmethod
-    def forward(self, x: Tensor) -> Tensor:
-        """Map x of shape (B, D) to contexts (B, D / S, C) in one pass."""
+    def forward(self, batch: Batch | Tensor) -> Tensor:
+        """Map examples (B, D) to contexts (B, D / S, C) in one pass."""
 
     @abstractmethod
-    def incremental(self, batch: int) -> IncrementalContexts:
-        """Return an incremental evaluation for ``batch`` examples, without gradients."""
+    def incremental(self, given: Tensor) -> IncrementalContexts:
+        """Return an incremental evaluation for B examples, without gradients.
 
-    def initialise(self, x: Tensor) -> bool:
-        """Fit the initial weights to a batch of examples (B, D); whether there was anything to."""
+        Arguments:
+            given: (B, G), what they are conditioned on; see `arcsm_cli.data.batch.Batch`.
+        """
+
+    def initialise(self, batch: Batch) -> bool:
+        """Fit the initial weights to examples (B, D); whether there was anything to fit."""
         return False

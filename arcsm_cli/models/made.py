@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from arcsm_cli.data.batch import Batch
 from arcsm_cli.models.context import ContextNetwork, IncrementalContexts
 from arcsm_cli.models.masked import MaskedLinear
 
@@ -54,18 +55,18 @@ class MADE(ContextNetwork):
         """Move the contexts of all dimensions by a vector (C,)."""
         self.output.bias.view(self.dimensions, self.width).add_(context.to(self.output.bias))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map x of shape (B, D) to contexts (B, D, C)."""
-        h = x
+    def forward(self, batch: Batch | Tensor) -> Tensor:
+        """Map examples (B, D) to contexts (B, D, C)."""
+        h = x = Batch.of(batch).x
         for i, layer in enumerate(self.hidden):
             y = functional.silu(layer(h))
             h = h + y if self.residual and i > 0 else y
         contexts: Tensor = self.output(h)
         return contexts.view(x.shape[0], self.dimensions, self.width)
 
-    def incremental(self, batch: int) -> IncrementalContexts:
+    def incremental(self, given: Tensor) -> IncrementalContexts:
         """Return an evaluation that computes each unit once, in the order of degrees."""
-        return _IncrementalMADE(self, batch)
+        return _IncrementalMADE(self, len(given))
 
 
 def _spread(low: int, high: int, size: int) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from arcsm_cli.data.batch import Batch
 from arcsm_cli.models.base import AutoregressiveModel, Stage
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.heads import Head, make_head
@@ -46,21 +47,22 @@ class ARMLE(AutoregressiveModel):
             x = (x * 255).round() / 255
         return super().sort(x)
 
-    def log_prob(self, x: Tensor) -> Tensor:
+    def log_prob(self, batch: Batch | Tensor) -> Tensor:
         """Return log p(x_d | x_<d) of sorted examples (B, D), (B, D), in nats.
 
         Of 8-bit values if the head is discrete, else a density in the model's scale.
         """
-        sites = self._standardised(x).view(len(x), -1, self.head.site)
-        log_p = self.head.log_prob(self.contexts(x), sites).flatten(1)
+        batch = Batch.of(batch)
+        sites = self._standardised(batch.x).view(batch.size, -1, self.head.site)
+        log_p = self.head.log_prob(self.contexts(batch), sites).flatten(1)
         return log_p - self.sd.log()
 
     def _standardised(self, x: Tensor, dims: slice = slice(None)) -> Tensor:
         return (x - self.mean[dims]) / self.sd[dims]
 
-    def walk(self, batch: int) -> MLEWalk:
-        """Start an example each for ``batch`` rows."""
-        return MLEWalk(self, batch)
+    def walk(self, given: Tensor) -> MLEWalk:
+        """Start B examples, of which ``given`` (B, G) is known."""
+        return MLEWalk(self, given)
 
 
 class Drawable:
@@ -109,10 +111,10 @@ class Drawable:
 class MLEWalk:
     """A batch of examples in the making; see `arcsm_cli.sampling.draw.Walk`."""
 
-    def __init__(self, model: ARMLE, batch: int) -> None:
+    def __init__(self, model: ARMLE, given: Tensor) -> None:
         self.model = model
-        self.state = model.networks[0].context.incremental(batch)
-        self.earlier = model.mean.new_empty(batch, 0)
+        self.state = model.networks[0].context.incremental(given)
+        self.earlier = model.mean.new_empty(len(given), 0)
         self.d = 0
 
     def conditionals(self) -> Drawable:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from arcsm_cli.data.batch import Batch
 from arcsm_cli.models.context import ContextNetwork, IncrementalContexts
 from arcsm_cli.models.pixelcnn_incremental import IncrementalPixelCNN
 from arcsm_cli.models.pixelcnn_layers import (
@@ -99,8 +100,9 @@ class PixelCNN(ContextNetwork):
         if site < channels:
             self.earlier = nn.Parameter(torch.zeros(channels, channels, width))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map x of shape (B, D) to contexts (B, D / site, C)."""
+    def forward(self, batch: Batch | Tensor) -> Tensor:
+        """Map examples (B, D) to contexts (B, D / site, C)."""
+        x = Batch.of(batch).x
         channels, height, breadth = self.shape
         # Sorted examples lie pixel by pixel, which is PyTorch's channels-last layout as it is.
         image = x.view(-1, height, breadth, channels).permute(0, 3, 1, 2)
@@ -151,13 +153,13 @@ class PixelCNN(ContextNetwork):
     ) -> Iterator[tuple[GatedBlock, GatedBlock]]:
         return zip(blocks_of(u, level), blocks_of(ul, level), strict=True)
 
-    def initialise(self, x: Tensor) -> bool:
+    def initialise(self, batch: Batch) -> bool:
         """Set gains and biases so that activations start normalised on examples (B, D).
 
         The data-dependent initialisation of Salimans & Kingma 2016, layer by layer.
         """
         with torch.no_grad(), self._initialising():
-            self(x)
+            self(batch)
         return True
 
     @contextmanager
@@ -174,9 +176,9 @@ class PixelCNN(ContextNetwork):
                 layer.initialising = False
             self.train(was)
 
-    def incremental(self, batch: int) -> IncrementalContexts:
+    def incremental(self, given: Tensor) -> IncrementalContexts:
         """Return an evaluation that computes each location of each layer once."""
-        return IncrementalPixelCNN(self, batch)
+        return IncrementalPixelCNN(self, len(given))
 
 
 def _nested(counts: list[int], make: Callable[[], nn.Module]) -> nn.ModuleList:

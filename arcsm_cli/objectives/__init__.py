@@ -1,1 +1,1 @@
-"""Training objectives: functions of a model and a noisy batch that return a loss, nothing else."""
+"""Training objectives: functions of a model, a batch and random numbers, to a loss."""

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.objectives.noisy_batch import NoisyBatch
+from arcsm_cli.randomness import Draws
 
 
-def csm(model: ARCSM, batch: NoisyBatch) -> Tensor:
+def csm(model: ARCSM, batch: NoisyBatch, random: Draws) -> Tensor:
     """Return the estimate of J_CSM = sum_d E[1/2 s_d^2 + ds_d/dx_d], averaged over the batch.
 
     With noise, each summand is weighted by sigma^2: levels then count alike, and under log-uniform
@@ -21,4 +22,9 @@ def csm(model: ARCSM, batch: NoisyBatch) -> Tensor:
     c = c.expand(*batch.score_input.shape, c.shape[-1])
     s, ds = model.score_and_derivative(batch.score_input, c, batch.sigma, batch.level)
     weight = torch.where(batch.sigma > 0, batch.sigma.square(), 1.0)
-    return (weight * (0.5 * s.square() + ds)).sum(-1).mean()
+    return (weight * summand(s, ds)).sum(-1).mean()
+
+
+def summand(s: Tensor, ds: Tensor) -> Tensor:
+    """Return 1/2 s_d^2 + ds_d/dx_d: what the objective is the mean of, for each scalar."""
+    return 0.5 * s.square() + ds

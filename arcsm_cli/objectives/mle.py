@@ -6,9 +6,10 @@ from torch import Tensor
 
 from arcsm_cli.models.mle import ARMLE
 from arcsm_cli.objectives.noisy_batch import NoisyBatch
+from arcsm_cli.randomness import Draws
 
 
-def mle(model: ARMLE, batch: NoisyBatch) -> Tensor:
+def mle(model: ARMLE, batch: NoisyBatch, random: Draws) -> Tensor:
     """Return the mean negative log-likelihood of the noisy examples, in nats an example.
 
     Contexts and densities see the same noise, that of the model's one level.

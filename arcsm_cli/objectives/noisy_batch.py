@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from arcsm_cli.data.batch import Batch
 from arcsm_cli.models.base import AutoregressiveModel
 
 
@@ -15,14 +16,14 @@ class NoisyBatch(NamedTuple):
     """What an objective sees; K is the number of noise draws an example (leading axis).
 
     Attributes:
-        context_input: (B, D), data plus noise of the last level.
+        context_input: (B, D), data plus noise of the last level, and what is given.
         score_input: (K, B, D), data plus ``sigma * noise``.
         noise: (K, B, D), standard normal.
         sigma: the noise level of each scalar, broadcastable to (K, B, D).
         level: which stage is trained (staged models).
     """
 
-    context_input: Tensor
+    context_input: Batch
     score_input: Tensor
     noise: Tensor
     sigma: Tensor
@@ -32,7 +33,7 @@ class NoisyBatch(NamedTuple):
         """Return some of the examples."""
         sigma = self.sigma if self.sigma.ndim == 0 else self.sigma[:, rows]
         return NoisyBatch(
-            self.context_input[rows],
+            self.context_input.rows(rows),
             self.score_input[:, rows],
             self.noise[:, rows],
             sigma,
@@ -41,7 +42,12 @@ class NoisyBatch(NamedTuple):
 
 
 def perturb(
-    model: AutoregressiveModel, x: Tensor, generator: Generator, *, level: int = -1, draws: int = 1
+    model: AutoregressiveModel,
+    batch: Batch | Tensor,
+    generator: Generator,
+    *,
+    level: int = -1,
+    draws: int = 1,
 ) -> NoisyBatch:
     """Add noise to sorted examples (B, D) the way the model's annealing prescribes.
 
@@ -49,10 +55,12 @@ def perturb(
     of its own, so nothing ties the levels of one example together), stratified over the batch.
 
     Arguments:
-        generator: on the device of x; all randomness comes from it.
+        generator: on the device of the batch; all randomness comes from it.
         level: the level to train for staged models.
         draws: K, noise draws of the score input for each context.
     """
+    batch = Batch.of(batch)
+    x = batch.x
     shape = (draws, *x.shape)
     context_noise = _normal(x.shape, generator, x)
     noise = _normal(shape, generator, x)
@@ -65,9 +73,10 @@ def perturb(
         stratum = (torch.arange(rows, device=x.device)[:, None] + offset) % rows
         sigma = torch.exp(low + (high - low) * (stratum + u) / rows).view(shape)
     else:
-        sigma = torch.tensor(model.levels[level], device=x.device, dtype=x.dtype)
+        # A fill; a copy from the host would wait for the device.
+        sigma = torch.full((), model.levels[level], device=x.device, dtype=x.dtype)
     return NoisyBatch(
-        context_input=x + model.sigma_min * context_noise,
+        context_input=batch.holding(x + model.sigma_min * context_noise),
         score_input=x + sigma * noise,
         noise=noise,
         sigma=sigma,

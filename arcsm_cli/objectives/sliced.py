@@ -14,12 +14,6 @@ import torch
 from torch import Tensor
 
 
-def rademacher(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Return random signs of the shape of ``like``: projections of unit second moment."""
-    bits = torch.randint(2, like.shape, generator=generator, device=like.device)
-    return bits.to(like.dtype).mul_(2).sub_(1)
-
-
 def sm(s: Tensor, x: Tensor) -> Tensor:
     """Return 1/2 |s|^2 + tr(ds/dx): D backward passes (Hyvarinen 2005, theorem 1)."""
     trace = torch.zeros_like(s[:, 0])

@@ -13,13 +13,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from arcsm_cli.data.batch import Batch
 from arcsm_cli.models.vae import VAE, log_prior
 from arcsm_cli.models.vae_networks import GaussianEncoder, ImplicitEncoder
 from arcsm_cli.models.vae_scores import ConditionalScores, JointScores
 from arcsm_cli.models.vae_triangular import Frame, TriangularEncoder
-from arcsm_cli.objectives.draws import Draws
+from arcsm_cli.objectives.csm import summand
 from arcsm_cli.objectives.kernel_scores import spectral_scores, stein_scores
 from arcsm_cli.objectives.sliced import ssm, ssm_vr
+from arcsm_cli.randomness import Draws
 
 
 class VAELosses(NamedTuple):
@@ -37,18 +39,19 @@ class VAELosses(NamedTuple):
     score_loss: Tensor | None
 
 
-def vae_losses(vae: VAE, x: Tensor, draws: Draws) -> VAELosses:
+def vae_losses(vae: VAE, batch: Batch | Tensor, random: Draws) -> VAELosses:
     """Return the losses of a batch.
 
     The estimator is fitted to the very codes that the model's step uses, detached. What the model
     sees of it is what it said before this step: it has never seen these codes.
 
     Arguments:
-        x: (B, D), binary where the decoder is Bernoulli.
-        draws: all randomness comes from it.
+        batch: (B, D), binary where the decoder is Bernoulli.
+        random: all randomness comes from it.
     """
+    x = Batch.of(batch).x
     features = vae.features(x)
-    eps = draws.normal(x, vae.config.latent_dim)
+    eps = random.normal(x, vae.config.latent_dim)
     encoder = vae.encoder
     if isinstance(encoder, TriangularEncoder):
         z, frame = encoder.draw(features, eps)
@@ -66,12 +69,12 @@ def vae_losses(vae: VAE, x: Tensor, draws: Draws) -> VAELosses:
             assert frame is not None
             s, score_loss = _composite(vae.scores, codes, known, frame)
         else:
-            s, score_loss = _sliced(vae.scores, encoder, codes, known, draws)
+            s, score_loss = _sliced(vae.scores, encoder, codes, known, random)
     elif isinstance(vae.scores, JointScores):
-        s, score_loss = _sliced_joint(vae.scores, codes, known, draws)
+        s, score_loss = _sliced_joint(vae.scores, codes, known, random)
     else:
         assert isinstance(encoder, ImplicitEncoder)
-        z, s = particles(vae, encoder, features, z, draws)
+        z, s = particles(vae, encoder, features, z, random)
     surrogate = energy + (s.detach() * z).sum(-1).mean()
     if score_loss is None:
         return VAELosses(surrogate, energy.detach(), None)
@@ -93,15 +96,16 @@ def _composite(
     makes narrow and wide posteriors count alike.
     """
     s, ds = scores.with_derivative(codes, features, frame)
-    return s, (frame.scale.square() * (0.5 * s.square() + ds)).sum(1).mean()
+    return s, (frame.scale.square() * summand(s, ds)).sum(1).mean()
 
 
+@torch.enable_grad()
 def _sliced(
     scores: ConditionalScores,
     encoder: TriangularEncoder,
     codes: Tensor,
     features: Tensor,
-    draws: Draws,
+    random: Draws,
 ) -> tuple[Tensor, Tensor]:
     """Return the scores and the sliced objective, with the weights of `_composite`.
 
@@ -111,28 +115,29 @@ def _sliced(
     codes = codes.requires_grad_()
     frame = encoder.frame(features, codes)
     s = scores(codes, features, frame)
-    v = frame.scale.detach() * draws.signs(codes)
+    v = frame.scale.detach() * random.signs(codes)
     return s, ssm(s, codes, v).mean()
 
 
+@torch.enable_grad()
 def _sliced_joint(
-    scores: JointScores, codes: Tensor, features: Tensor, draws: Draws
+    scores: JointScores, codes: Tensor, features: Tensor, random: Draws
 ) -> tuple[Tensor, Tensor]:
     """Return joint scores and the sliced objective of reduced variance, weighted likewise."""
     codes = codes.requires_grad_()
     s, t = scores.with_scale(codes, features)
     t = t.detach()
-    return s, ssm_vr(s, codes, t * draws.signs(codes), t.square()).mean()
+    return s, ssm_vr(s, codes, t * random.signs(codes), t.square()).mean()
 
 
 def particles(
-    vae: VAE, encoder: ImplicitEncoder, features: Tensor, codes: Tensor, draws: Draws
+    vae: VAE, encoder: ImplicitEncoder, features: Tensor, codes: Tensor, random: Draws
 ) -> tuple[Tensor, Tensor]:
     """Return n codes (B, n, L) of each example, the first of them given, and their scores.
 
     All of them carry the entropy's gradient: their mean has far less variance than one alone.
     """
-    eps = draws.normal(codes, vae.config.particles - 1, codes.shape[1])
+    eps = random.normal(codes, vae.config.particles - 1, codes.shape[1])
     z = torch.cat([codes[:, None], encoder(features[:, None], eps)], 1)
     estimate = stein_scores if vae.config.method == "stein" else spectral_scores
     return z, estimate(z.detach())

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from arcsm_cli.data.batch import nothing_given
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.models.conditional import ConditionalModel
@@ -42,12 +43,12 @@ class Walk(Protocol):
         """Fix the next dimension's values (B,) and move on."""
 
 
-def start(model: AutoregressiveModel, batch: int) -> Walk:
-    """Start ``batch`` examples of a model."""
+def start(model: AutoregressiveModel, given: Tensor) -> Walk:
+    """Start B examples of a model, of which ``given`` (B, G) is known."""
     if isinstance(model, ARMLE):
-        return model.walk(batch)
+        return model.walk(given)
     assert isinstance(model, ARCSM)
-    return ConditionalModel(model).walk(batch)
+    return ConditionalModel(model).walk(given)
 
 
 @torch.no_grad()
@@ -56,6 +57,7 @@ def sample(
     sampler: Sampler,
     noise: SampleNoise,
     *,
+    given: Tensor | None = None,
     denoise: bool = False,
     tick: Callable[[int], None] | None = None,
 ) -> Tensor:
@@ -64,6 +66,7 @@ def sample(
     Arguments:
         sampler: draws a dimension's values given their conditionals.
         noise: the B samples' random numbers.
+        given: (B, G), what the samples are conditioned on; None for nothing.
         denoise: return E[x_d | x~_d, x~_<d] (Tweedie's formula at the last level) instead of the
             noisy x~ itself, which the contexts are made from either way.
         tick: called with 1 after each dimension.
@@ -73,7 +76,7 @@ def sample(
     """
     batch = len(noise.streams)
     dimensions = model.config.dimensions
-    walk = start(model, batch)
+    walk = start(model, nothing_given(batch, model.mean) if given is None else given)
     x = model.mean.new_empty(batch, dimensions)
     ahead = max(1, _NOISE_NUMBERS // (batch * sampler.draws))
     for d in range(dimensions):

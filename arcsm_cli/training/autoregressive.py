@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.data.batch import Batch
 from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.objectives.noisy_batch import NoisyBatch, perturb
-from arcsm_cli.randomness import Purpose, SampleNoise, generator_for
+from arcsm_cli.randomness import SampleNoise
 from arcsm_cli.registry import OBJECTIVES
 from arcsm_cli.sampling.draw import sample
 from arcsm_cli.sampling.samplers import default_sampler
 from arcsm_cli.training.settings import TrainSettings
 from arcsm_cli.training.state import TrainState
-from arcsm_cli.training.task import validation_batches
-
-Objective = Callable[[Any, NoisyBatch], Tensor]
+from arcsm_cli.training.task import Objective
 
 
 class AutoregressiveTask:
@@ -55,43 +52,38 @@ class AutoregressiveTask:
                 weights[name].copy_(state.average[before])
                 state.average[name].copy_(state.average[before])
 
-    def gradient(self, state: TrainState, x: Tensor, stage: int) -> list[Tensor]:
-        """Add the gradient of the loss per dimension to the weights'; return the loss.
-
-        Every rank draws the noise of the whole batch, which costs little, and computes its part.
-        """
-        model, settings = state.model, state.settings
-        model.low_precision = settings.precision == "bf16"
-        generator = generator_for(settings.seed, Purpose.NOISE, state.step, x.device)
-        batch = perturb(
-            model, model.sort(x), generator, level=_level(model, stage), draws=settings.draws
-        )
-        if state.step == 0:
-            state.initialise(batch.context_input)
+    def objective(self, settings: TrainSettings, *, training: bool) -> Objective:
+        """Return the objective that the settings name."""
         objective: Objective = OBJECTIVES[settings.objective]
-        return [_gradient(state, _compiled(objective) if settings.compile else objective, batch)]
+        return _compiled(objective) if settings.compile and training else objective
 
-    @torch.no_grad()
-    def validation_loss(self, state: TrainState, valid: Dataset, stage: int) -> float:
-        """Return the objective per dimension of the averaged weights on held-out data.
+    def prepare(
+        self,
+        model: AutoregressiveModel,
+        batch: Batch,
+        generator: Generator,
+        settings: TrainSettings,
+        stage: int,
+        *,
+        training: bool,
+    ) -> NoisyBatch:
+        """Return sorted examples with the stage's noise."""
+        level = stage if len(model.stages) > 1 else -1
+        draws = settings.draws if training else 1
+        rows = batch.holding(model.sort(batch.x))
+        return perturb(model, rows, generator, level=level, draws=draws)
 
-        The same examples and noise every time, so that curves show the model and not the draw.
-        """
-        model = state.averaged_model()
-        objective = OBJECTIVES[state.settings.objective]
-        device = model.mean.device
-        generator = generator_for(state.settings.seed, Purpose.VALIDATION, 0, device)
-        total, count = 0.0, 0
-        for x in validation_batches(state, valid):
-            rows = model.sort(x.to(device))
-            batch = perturb(model, rows, generator, level=_level(model, stage))
-            part = state.ranks.part(len(x))
-            if (own := part.stop - part.start) > 0:
-                total += float(objective(model, batch.rows(part))) * own
-            count += len(x)
-        dimensions: int = model.config.dimensions
-        shared = state.ranks.total(torch.tensor(total, dtype=torch.float64))
-        return float(shared) / count / dimensions
+    def initialise(self, state: TrainState, prepared: NoisyBatch) -> None:
+        """Fit fresh weights to what contexts are computed from."""
+        state.initialise(prepared.context_input)
+
+    def figures(self, loss: Tensor) -> tuple[Tensor, ...]:
+        """Return the loss, and once more for its curve."""
+        return loss, loss
+
+    def unit(self, model: AutoregressiveModel) -> int:
+        """Return D."""
+        return model.config.dimensions
 
     def pictures(self, state: TrainState, count: int) -> Tensor | None:
         """Return images that the averaged weights draw, or None for vectors."""
@@ -107,30 +99,3 @@ def _compiled(objective: Objective) -> Objective:
     """Return an objective compiled, once a process."""
     compiled: Objective = torch.compile(objective)
     return compiled
-
-
-def _gradient(state: TrainState, objective: Objective, batch: NoisyBatch) -> Tensor:
-    """Add the gradient of the loss per dimension to the weights'; return the loss."""
-    rows, dimensions = batch.context_input.shape
-    settings, device, ranks = state.settings, batch.context_input.device, state.ranks
-    total = torch.zeros((), device=device)
-    own = range(rows)[ranks.part(rows)]
-    parts = torch.arange(own.start, own.stop).chunk(settings.grad_accumulation)
-    # Dropout draws from the process's generator: address it, and leave no trace. Ranks draw apart.
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        index = state.step * ranks.size + ranks.rank
-        torch.manual_seed(generator_for(settings.seed, Purpose.DROPOUT, index).initial_seed())
-        for i, part in enumerate(parts):
-            some = batch.rows(slice(int(part[0]), int(part[-1]) + 1))
-            share = len(part) / rows / dimensions
-            loss = state.evaluate(
-                functools.partial(objective, state.model, some), last=i + 1 == len(parts)
-            )
-            loss = loss * (share * ranks.size)  # gradients become the mean over ranks
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach() / ranks.size
-    return total
-
-
-def _level(model: AutoregressiveModel, stage: int) -> int:
-    return stage if len(model.stages) > 1 else -1

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from arcsm_cli.data.batch import Batch
 from arcsm_cli.data.dataset import Dataset, as_float
 from arcsm_cli.errors import ArcsmError
-from arcsm_cli.randomness import Purpose, generator_for
+from arcsm_cli.randomness import Draws, Purpose, generator_for
+from arcsm_cli.training.settings import TrainSettings
 from arcsm_cli.training.state import TrainState
+
+_STEPS_AHEAD = {"cpu": 1}
+_STEPS_AHEAD_OF_GPU = 16
+"""Steps after which figures are read at the latest: reading waits until they are computed."""
+
+_VALIDATION_EXAMPLES, _FEWEST_VALIDATION_EXAMPLES = 2048, 256
 
 
 class DivergedError(ArcsmError):
@@ -25,7 +35,7 @@ class Observer(Protocol):
     """What happens around the steps; the loop itself touches no file and no terminal."""
 
     def stepped(self, state: TrainState, loss: float) -> None:
-        """After each step."""
+        """After each step; the loss is the last one that was read, if not this step's."""
 
     def recorded(self, state: TrainState) -> None:
         """After each new entry of the history."""
@@ -55,16 +65,16 @@ class Batches:
         """Batches in an epoch."""
         return max(1, len(self.data) // self.size)
 
-    def on(self, device: torch.device, step: int) -> Tensor:
-        """Return the stored values of a step's examples on a device.
+    def on(self, device: torch.device, step: int) -> Batch:
+        """Return a step's examples on a device.
 
         They travel as they are stored (8-bit images as bytes); to a GPU from pinned memory, which
         lets the copy go on beside the computation.
         """
-        values = self.data.values[self._index(step)]
+        stored = Batch.of(self.data.values[self._index(step)])
         if device.type == "cuda":
-            values = values.pin_memory()
-        return values.to(device, non_blocking=True)
+            stored = Batch(*(t.pin_memory() for t in stored))
+        return stored.to(device)
 
     def at(self, step: int) -> Tensor:
         """Return the examples of a step, in file units."""
@@ -99,10 +109,13 @@ def train(state: TrainState, data: Dataset, valid: Dataset, observer: Observer) 
     settings, model, task = state.settings, state.model, state.task
     batches = Batches(data, settings.batch_size, settings.seed)
     device = next(model.parameters()).device
+    ahead = _STEPS_AHEAD.get(device.type, _STEPS_AHEAD_OF_GPU)
     total = settings.steps * task.stages(model)
     saved = state.step
-    upcoming = batches.on(device, state.step) if state.step < total else torch.empty(0)
-    while state.step < total:
+    unread: list[Tensor] = []
+    loss: float | None = None
+    upcoming = batches.on(device, state.step) if state.step < total else None
+    while upcoming is not None:
         stage, stage_step = divmod(state.step, settings.steps)
         if stage_step == 0 and stage > 0:
             task.begin(state, stage)
@@ -111,28 +124,31 @@ def train(state: TrainState, data: Dataset, valid: Dataset, observer: Observer) 
             group["lr"] = lr * group.get("rate", 1.0)
 
         state.optimizer.zero_grad(set_to_none=True)
-        figures = task.gradient(state, as_float(upcoming), stage)
-        if state.step + 1 < total:  # its way to the device passes while this step is computed
-            upcoming = batches.on(device, state.step + 1)
+        figures = _add_gradient(state, upcoming, stage)
+        # Its way to the device passes while this step is computed.
+        upcoming = batches.on(device, state.step + 1) if state.step + 1 < total else None
         limit = settings.clip if settings.clip > 0 else float("inf")
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
-        values = state.ranks.total(torch.stack(figures)).tolist()
-        if not np.isfinite(values).all() or not bool(norm.isfinite()):
-            raise _diverged(state.step + 1, saved)
         state.optimizer.step()
         state.update_average(stage_step, task.trained(model, stage))
         state.step += 1
-        state.pending = [a + b for a, b in zip(state.pending, (*values, 1.0), strict=True)]
-        observer.stepped(state, values[0])
+        unread.append(torch.cat([figures, norm[None]]))
 
-        last = state.step == total
-        if last or state.step % settings.validate_every == 0:
+        last = upcoming is None
+        recording = last or state.step % settings.validate_every == 0
+        saving = last or state.step % settings.checkpoint_every == 0
+        if loss is None or recording or saving or len(unread) >= ahead:
+            loss = _read(state, unread, saved)
+        observer.stepped(state, loss)
+        if recording:
             _record(state, valid, lr)
-            if not np.isfinite(state.history["valid_loss"][-1]):
+            if not math.isfinite(state.history["valid_loss"][-1]):
                 raise _diverged(state.step, saved)
             observer.recorded(state)
         stopping = state.ranks.any(observer.stop_requested())
-        if last or stopping or state.step % settings.checkpoint_every == 0:
+        if saving or stopping:
+            if unread:
+                loss = _read(state, unread, saved)
             if not state.is_finite():
                 raise _diverged(state.step, saved)
             observer.checkpoint(state)
@@ -142,17 +158,99 @@ def train(state: TrainState, data: Dataset, valid: Dataset, observer: Observer) 
     return True
 
 
+def _add_gradient(state: TrainState, stored: Batch, stage: int) -> Tensor:
+    """Add the gradient of a step to the weights'; return what the curves name, summed over ranks.
+
+    Every rank draws the numbers of the whole batch, which costs little, and computes its part; of
+    this, part after part where gradients are accumulated.
+    """
+    settings, task, ranks, device = state.settings, state.task, state.ranks, stored.x.device
+    generator = generator_for(settings.seed, Purpose.NOISE, state.step, device)
+    batch = stored.holding(as_float(stored.x))
+    prepared = task.prepare(state.model, batch, generator, settings, stage, training=True)
+    if state.step == 0:
+        task.initialise(state, prepared)
+    random, objective = Draws(generator, batch.size), task.objective(settings, training=True)
+    count = settings.grad_accumulation if isinstance(settings, TrainSettings) else 1
+    pieces = list(_pieces(ranks.part(batch.size), count))
+    totals = []
+    # Dropout draws from the process's generator: address it, and leave no trace. Ranks draw apart.
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        index = state.step * ranks.size + ranks.rank
+        torch.manual_seed(generator_for(settings.seed, Purpose.DROPOUT, index).initial_seed())
+        for i, piece in enumerate(pieces):
+            losses = functools.partial(
+                objective, state.model, prepared.rows(piece), random.part(piece)
+            )
+            found = state.evaluate(losses, last=i + 1 == len(pieces))
+            loss, *figures = task.figures(found)
+            share = (piece.stop - piece.start) / batch.size / task.unit(state.model)
+            (loss * (share * ranks.size)).backward()  # gradients become the mean over ranks
+            totals.append(torch.stack(figures).detach() * share)
+    return torch.stack(totals).sum(0)
+
+
+def _pieces(rows: slice, count: int) -> Iterator[slice]:
+    """Cut rows into at most ``count`` pieces of one size, the last one smaller."""
+    size = math.ceil((rows.stop - rows.start) / count)
+    for start in range(rows.start, rows.stop, size):
+        yield slice(start, min(start + size, rows.stop))
+
+
+def _read(state: TrainState, unread: list[Tensor], saved: int) -> float:
+    """Wait for the figures of the last steps and take them into the curves; return the last loss.
+
+    Raises:
+        DivergedError: a loss or the norm of a gradient is no number.
+    """
+    table = torch.stack(unread)
+    norms = table[:, -1].clone()  # one for all ranks
+    rows = torch.cat([state.ranks.total(table[:, :-1].contiguous()), norms[:, None]], 1).tolist()
+    unread.clear()
+    for i, row in enumerate(rows, state.step + 1 - len(rows)):
+        if not all(map(math.isfinite, row)):
+            raise _diverged(i, saved)
+        state.pending = [a + b for a, b in zip(state.pending, (*row[:-1], 1.0), strict=True)]
+    return float(rows[-1][0])
+
+
 def _record(state: TrainState, valid: Dataset, lr: float) -> None:
     """Append the means since the last record and the held-out loss to the history."""
     *sums, count = state.pending
     state.pending = [0.0] * len(state.pending)
     stage = (state.step - 1) // state.settings.steps
-    values = {"step": state.step, "valid_loss": state.task.validation_loss(state, valid, stage)}
+    values = {"step": state.step, "valid_loss": validation_loss(state, valid, stage)}
     values |= {"lr": lr}
     means = (total / max(1.0, count) for total in sums)
     values |= dict(zip(state.task.curves(state.model), means, strict=True))
     for name, value in values.items():
         state.history[name].append(float(value))
+
+
+@torch.no_grad()
+def validation_loss(state: TrainState, valid: Dataset, stage: int) -> float:
+    """Return the loss of the averaged weights on held-out data.
+
+    The same examples and draws every time, so that curves show the model and not the draw; as many
+    examples as cost a few percent of the steps between two validations.
+    """
+    model, task, settings = state.averaged_model(), state.task, state.settings
+    share = settings.validate_every * settings.batch_size // 8
+    count = min(_VALIDATION_EXAMPLES, max(_FEWEST_VALIDATION_EXAMPLES, share))
+    device = next(model.parameters()).device
+    generator = generator_for(settings.seed, Purpose.VALIDATION, 0, device)
+    objective = task.objective(settings, training=False)
+    total, seen = torch.zeros((), dtype=torch.float64), 0
+    for x in valid.limit(count).batches(settings.batch_size):
+        batch = Batch.of(x).to(device)
+        prepared = task.prepare(model, batch, generator, settings, stage, training=False)
+        part = state.ranks.part(len(x))
+        if (own := part.stop - part.start) > 0:
+            random = Draws(generator, len(x), part)
+            _, loss, *_ = task.figures(objective(model, prepared.rows(part), random))
+            total += float(loss) * own
+        seen += len(x)
+    return float(state.ranks.total(total)) / seen / task.unit(model)
 
 
 def _diverged(step: int, saved: int) -> DivergedError:

@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from arcsm_cli.data.batch import Batch
 from arcsm_cli.distributed.ranks import SOLO, Ranks
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.io.checkpoint import Checkpoint
 from arcsm_cli.models.restore import config_type, make_model, parameter_count
-from arcsm_cli.training.settings import RunSettings
+from arcsm_cli.training.settings import RunSettings, TrainSettings
 from arcsm_cli.training.shared_gradients import SharedGradients
 from arcsm_cli.training.task import task_for
 
@@ -40,6 +41,8 @@ class TrainState:
         self.model = model
         self.task = task_for(model)
         self.settings = settings
+        if isinstance(settings, TrainSettings):
+            model.low_precision = settings.precision == "bf16"
         self.average = {k: v.detach().clone() for k, v in model.named_parameters()}
         # The fused kernel exists for CPU and CUDA and saves most of the memory traffic.
         fused = next(model.parameters()).device.type in ("cpu", "cuda")
@@ -72,9 +75,9 @@ class TrainState:
         return losses() if self._shared is None else self._shared.evaluate(losses, last=last)
 
     @torch.no_grad()
-    def initialise(self, x: Tensor) -> None:
+    def initialise(self, batch: Batch) -> None:
         """Fit fresh weights, and their average, to noisy sorted examples (B, D)."""
-        if self.model.initialise(x):
+        if self.model.initialise(batch):
             self.ranks.copy_first([w.detach() for w in self.model.parameters()])
             for name, weight in self.model.named_parameters():
                 self.average[name].copy_(weight)

@@ -1,19 +1,21 @@
-"""What the training loop does not know: how a kind of model turns examples into gradients."""
+"""What the training loop does not know: how a kind of model turns examples into a loss."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.data.batch import Batch
 from arcsm_cli.models.vae import VAE
+from arcsm_cli.randomness import Draws
 
 if TYPE_CHECKING:
     from arcsm_cli.training.state import TrainState
 
-_VALIDATION_EXAMPLES, _FEWEST_VALIDATION_EXAMPLES = 2048, 256
+Objective = Callable[[Any, Any, Draws], Any]
+"""(model, prepared batch, random) to a loss; a mean over the examples."""
 
 
 class Task(Protocol):
@@ -37,11 +39,29 @@ class Task(Protocol):
     def begin(self, state: TrainState, stage: int) -> None:
         """Prepare a stage after the first."""
 
-    def gradient(self, state: TrainState, x: Tensor, stage: int) -> list[Tensor]:
-        """Add the gradient of a step on examples in file units; return what `curves` names."""
+    def objective(self, settings: Any, *, training: bool) -> Objective:
+        """Return what is minimised, or followed on held-out data."""
 
-    def validation_loss(self, state: TrainState, valid: Dataset, stage: int) -> float:
-        """Return the loss of the averaged weights on held-out data, the same draws every time."""
+    def prepare(
+        self,
+        model: Any,
+        batch: Batch,
+        generator: Generator,
+        settings: Any,
+        stage: int,
+        *,
+        training: bool,
+    ) -> Any:
+        """Return what the objective takes of examples in file units; its ``rows`` gives a part."""
+
+    def initialise(self, state: TrainState, prepared: Any) -> None:
+        """Fit fresh weights to the first batch, where there is anything to fit."""
+
+    def figures(self, loss: Any) -> tuple[Tensor, ...]:
+        """Return of what an objective returned the scalar to minimise, then what `curves` names."""
+
+    def unit(self, model: Any) -> int:
+        """Return what losses are divided by: D where they count per dimension."""
 
     def pictures(self, state: TrainState, count: int) -> Tensor | None:
         """Return images (count, C, H, W) that the averaged weights draw, or None."""
@@ -56,11 +76,3 @@ def task_for(model: nn.Module) -> Task:
     from arcsm_cli.training.autoregressive import AutoregressiveTask
 
     return AutoregressiveTask()
-
-
-def validation_batches(state: TrainState, valid: Dataset) -> Iterator[Tensor]:
-    """Iterate over held-out examples, as many as cost a few percent of the steps between two."""
-    size = state.settings.batch_size
-    share = state.settings.validate_every * size // 8
-    count = min(_VALIDATION_EXAMPLES, max(_FEWEST_VALIDATION_EXAMPLES, share))
-    return valid.limit(count).batches(size)

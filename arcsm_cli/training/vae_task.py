@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.data.batch import Batch
 from arcsm_cli.models.vae import VAE
-from arcsm_cli.objectives.draws import Draws
-from arcsm_cli.objectives.vae import vae_losses
-from arcsm_cli.randomness import Purpose, SampleNoise, generator_for
+from arcsm_cli.objectives.vae import VAELosses, vae_losses
+from arcsm_cli.randomness import SampleNoise
 from arcsm_cli.sampling.latent import sample_vae
 from arcsm_cli.training.settings import VAESettings
 from arcsm_cli.training.state import TrainState
-from arcsm_cli.training.task import validation_batches
+from arcsm_cli.training.task import Objective
 
 
 class VAETask:
@@ -52,35 +51,33 @@ class VAETask:
     def begin(self, state: TrainState, stage: int) -> None:
         """Do nothing: there is one stage."""
 
-    def gradient(self, state: TrainState, x: Tensor, stage: int) -> list[Tensor]:
-        """Add the gradients of both losses, binary data drawn afresh; return their values."""
-        model, settings, ranks = state.model, state.settings, state.ranks
-        generator = generator_for(settings.seed, Purpose.NOISE, state.step, x.device)
-        rows = binarised(model, model.flatten(x), generator)
-        part = ranks.part(len(rows))
-        draws = Draws(generator, len(rows), part)
-        losses = state.evaluate(lambda: vae_losses(model, rows[part], draws))
-        share = (part.stop - part.start) / len(rows)
-        # The gradient is the mean over ranks, whose parts may differ by an example.
-        (losses.total * (share * ranks.size)).backward()
-        reported = [losses.loss] + ([] if losses.score_loss is None else [losses.score_loss])
-        return [loss * share for loss in reported]
+    def objective(self, settings: VAESettings, *, training: bool) -> Objective:
+        """Return the losses of the model's method and of its score estimator, in one."""
+        return vae_losses
 
-    def validation_loss(self, state: TrainState, valid: Dataset, stage: int) -> float:
-        """Return the loss of the averaged weights on held-out data."""
-        model = state.averaged_model()
-        device = model.data_scale.device
-        generator = generator_for(state.settings.seed, Purpose.VALIDATION, 0, device)
-        total, count = 0.0, 0
-        for x in validation_batches(state, valid):
-            rows = binarised(model, model.flatten(x.to(device)), generator)
-            part = state.ranks.part(len(rows))
-            draws = Draws(generator, len(rows), part)
-            if (own := part.stop - part.start) > 0:
-                total += float(vae_losses(model, rows[part], draws).loss) * own
-            count += len(x)
-        shared = state.ranks.total(torch.tensor(total, dtype=torch.float64))
-        return float(shared) / count
+    def prepare(
+        self,
+        model: VAE,
+        batch: Batch,
+        generator: Generator,
+        settings: VAESettings,
+        stage: int,
+        *,
+        training: bool,
+    ) -> Batch:
+        """Return examples as the model sees them: binary ones are drawn afresh."""
+        return batch.holding(binarised(model, model.flatten(batch.x), generator))
+
+    def initialise(self, state: TrainState, prepared: Batch) -> None:
+        """Do nothing: no weight depends on data before the first step."""
+
+    def figures(self, loss: VAELosses) -> tuple[Tensor, ...]:
+        """Return both losses in one, then each."""
+        return tuple(figure for figure in loss if figure is not None)
+
+    def unit(self, model: VAE) -> int:
+        """Return 1: losses are in nats an example."""
+        return 1
 
     def pictures(self, state: TrainState, count: int) -> Tensor | None:
         """Return the means of images from the prior, or None for vectors."""

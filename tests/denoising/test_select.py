@@ -28,7 +28,7 @@ def test_selected_rows_go_on_as_their_own_histories(case: str) -> None:
     for parameter in network.parameters():
         parameter.normal_()
     x = torch.randn(5, network.dimensions, dtype=torch.float64)
-    state = network.incremental(5)
+    state = network.incremental(torch.empty(5, 0))
     chosen = torch.arange(5)
     for d in range(network.dimensions):
         if d % 3 == 1 or d == network.dimensions - 1:  # before and after the context is read
@@ -37,7 +37,7 @@ def test_selected_rows_go_on_as_their_own_histories(case: str) -> None:
             x[:, :d] = x[rows, :d]
             chosen = chosen[rows]
         if d % 2:
-            fresh = network.incremental(5)
+            fresh = network.incremental(torch.empty(5, 0))
             for column in x[:, :d].T:
                 fresh.append(column)
             assert torch.allclose(state.contexts(), fresh.contexts(), rtol=1e-10, atol=1e-10)
@@ -48,7 +48,7 @@ def test_selected_rows_go_on_as_their_own_histories(case: str) -> None:
 @torch.no_grad()
 def test_rows_may_be_selected_at_the_beginning_and_after_the_end(case: str) -> None:
     network: Any = CASES[case]().double().eval()
-    state = network.incremental(5)
+    state = network.incremental(torch.empty(5, 0))
     state.select(torch.tensor(ROWS))
     for _ in range(network.dimensions):
         state.append(torch.zeros(5, dtype=torch.float64))

@@ -38,7 +38,7 @@ def truth(model: ARCSM, x: Tensor, at: Tensor, level: int) -> tuple[Tensor, Tens
 @torch.no_grad()
 def by_dimension(model: ARCSM, x: Tensor) -> list[Conditionals]:
     """The conditionals as a sampler meets them, one dimension after another."""
-    owner, states, rows = ConditionalModel(model), model.incremental(len(x)), []
+    owner, states, rows = ConditionalModel(model), model.incremental(torch.empty(len(x), 0)), []
     for d, column in enumerate(x.T):
         rows.append(owner.of_dimension([state.contexts().clone() for state in states], d))
         for state in states:

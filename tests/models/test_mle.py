@@ -26,6 +26,7 @@ from arcsm_cli.models.mle import ARMLE
 from arcsm_cli.models.restore import make_model, parameter_count, restore
 from arcsm_cli.objectives.mle import mle
 from arcsm_cli.objectives.noisy_batch import perturb
+from arcsm_cli.randomness import Draws
 
 Make = Callable[..., Any]
 GAUSSIAN, MIXTURE, DISCRETE = LIKELIHOODS
@@ -95,7 +96,7 @@ def test_densities_of_a_walk_are_those_of_the_full_pass(
 ) -> None:
     model = with_colour(random_model(**settings_of(likelihood, context)))
     x = model.sort(examples(model, 3))
-    expected, walk = model.log_prob(x), model.walk(3)
+    expected, walk = model.log_prob(x), model.walk(torch.empty(3, 0))
     for d, column in enumerate(x.T):
         found = log_prob_of(model, walk.conditionals(), column, d)
         assert torch.allclose(found, expected[:, d], rtol=1e-9, atol=1e-9)
@@ -111,7 +112,7 @@ def test_densities_of_a_walk_are_those_of_the_full_pass_in_any_order(
     context = "made" if order == "random" else "pixelcnn"
     model = with_colour(random_model(order=order, **settings_of(likelihood, context)))
     x = model.sort(examples(model, 2))
-    expected, walk = model.log_prob(x), model.walk(2)
+    expected, walk = model.log_prob(x), model.walk(torch.empty(2, 0))
     for d, column in enumerate(x.T):
         found = log_prob_of(model, walk.conditionals(), column, d)
         assert torch.allclose(found, expected[:, d], rtol=1e-9, atol=1e-9)
@@ -210,8 +211,8 @@ def test_the_objective_is_the_mean_negative_log_likelihood_of_the_noisy_examples
 ) -> None:
     model = random_model(**settings_of(likelihood, context))
     batch = perturb(model, model.sort(examples(model, 4)), torch.Generator().manual_seed(0))
-    expected = -torch.stack([model.log_prob(x[None]).sum() for x in batch.context_input]).mean()
-    assert torch.allclose(mle(model, batch), expected, rtol=1e-12)
+    expected = -torch.stack([model.log_prob(x[None]).sum() for x in batch.context_input.x]).mean()
+    assert torch.allclose(mle(model, batch, Draws(torch.Generator())), expected, rtol=1e-12)
 
 
 def test_the_first_variables_mixture_starts_with_components_apart() -> None:
@@ -225,7 +226,7 @@ def test_the_first_variables_mixture_starts_with_components_apart() -> None:
 def test_every_weight_gets_a_gradient(random_model: Make, likelihood: str, context: str) -> None:
     model = with_colour(random_model(**settings_of(likelihood, context)))
     batch = perturb(model, model.sort(examples(model, 4)), torch.Generator().manual_seed(0))
-    mle(model, batch).backward()
+    mle(model, batch, Draws(torch.Generator())).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -237,7 +238,7 @@ def test_every_weight_gets_a_gradient(random_model: Make, likelihood: str, conte
 
 def of_every_dimension(model: ARMLE, x: Tensor) -> Tensor:
     """Return E[clean | x] of sorted examples by walking along them."""
-    walk, found = model.walk(len(x)), []
+    walk, found = model.walk(torch.empty(len(x), 0)), []
     with torch.no_grad():
         for column in x.T:
             found.append(walk.conditionals().denoised(column))

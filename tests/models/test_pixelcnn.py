@@ -32,6 +32,7 @@ from arcsm_cli.models.pixelcnn import PixelCNN
 from arcsm_cli.models.pixelcnn_layers import WeightNormalized, concat_elu, gated_sum
 from arcsm_cli.objectives.csm import csm
 from arcsm_cli.objectives.noisy_batch import perturb
+from arcsm_cli.randomness import Draws
 
 Make = Callable[..., Any]
 WIDTH, FILTERS = 2, 3
@@ -99,7 +100,7 @@ def jacobian(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 def one_by_one(network: ContextNetwork, x: Tensor) -> Tensor:
     """Return the contexts of every dimension's site in turn, (B, D, C)."""
-    state = network.incremental(len(x))
+    state = network.incremental(torch.empty(len(x), 0))
     contexts = []
     for column in x.T:
         contexts.append(state.contexts())
@@ -453,7 +454,7 @@ def test_in_single_precision_contexts_one_by_one_are_as_close(case: Case) -> Non
 @every
 def test_contexts_can_be_asked_for_twice(case: Case) -> None:
     network, x = case.network(), case.inputs(2)
-    state = network.incremental(2)
+    state = network.incremental(torch.empty(2, 0))
     for column in x.T:
         assert torch.equal(state.contexts(), state.contexts())
         state.append(column)
@@ -462,7 +463,7 @@ def test_contexts_can_be_asked_for_twice(case: Case) -> None:
 @every
 def test_contexts_need_not_be_asked_for(case: Case) -> None:
     network, x = case.network(), case.inputs(2)
-    expected, state = in_one_pass(network, x), network.incremental(2)
+    expected, state = in_one_pass(network, x), network.incremental(torch.empty(2, 0))
     for d, column in enumerate(x.T):
         if d % 5 == 4:
             assert torch.allclose(state.contexts(), expected[:, d], rtol=1e-10, atol=1e-10)
@@ -472,7 +473,7 @@ def test_contexts_need_not_be_asked_for(case: Case) -> None:
 @every
 def test_contexts_handed_out_stay_as_they_are(case: Case) -> None:
     network, x = case.network(), case.inputs(2)
-    state, kept, copies = network.incremental(2), [], []
+    state, kept, copies = network.incremental(torch.empty(2, 0)), [], []
     for column in x.T:
         kept.append(state.contexts())
         copies.append(kept[-1].clone())
@@ -484,7 +485,7 @@ def test_contexts_handed_out_stay_as_they_are(case: Case) -> None:
 def test_evaluations_of_one_network_do_not_disturb_each_other(case: Case) -> None:
     network, both = case.network(), (case.inputs(2, seed=3), case.inputs(2, seed=4))
     expected = [in_one_pass(network, x) for x in both]
-    states = [network.incremental(2) for _ in both]
+    states = [network.incremental(torch.empty(2, 0)) for _ in both]
     for d in range(both[0].shape[1]):
         for x, state, contexts in zip(both, states, expected, strict=True):
             assert torch.allclose(state.contexts(), contexts[:, d], rtol=1e-10, atol=1e-10)
@@ -501,7 +502,7 @@ def test_examples_of_a_batch_do_not_see_each_other(case: Case) -> None:
 @every
 def test_selected_rows_go_on_as_their_own_examples(case: Case) -> None:
     network, x = case.network(), case.inputs(4)
-    state, generator = network.incremental(4), torch.Generator().manual_seed(2)
+    state, generator = network.incremental(torch.empty(4, 0)), torch.Generator().manual_seed(2)
     for d in range(x.shape[1]):
         rows = torch.randint(4, (4,), generator=generator)
         state.select(rows)
@@ -521,7 +522,7 @@ def test_walking_builds_no_graph(case: Case) -> None:
 @few
 def test_the_last_value_may_be_appended(case: Case) -> None:
     network, x = case.network(), case.inputs(1)
-    state = network.incremental(1)
+    state = network.incremental(torch.empty(1, 0))
     for column in x.T:
         state.append(column)
 
@@ -535,7 +536,7 @@ def test_scores_of_a_walk_equal_those_of_the_full_pass(
     x, sigma = case_inputs(model, 3), 0.3
     with torch.no_grad():
         expected = model.score(x, model.contexts(x), x.new_tensor(sigma))
-        walk = ConditionalModel(model).walk(len(x))
+        walk = ConditionalModel(model).walk(torch.empty(len(x), 0))
         for d, column in enumerate(x.T):
             s = walk.conditionals().at(sigma)(column)
             assert torch.allclose(s, expected[:, d], rtol=1e-10, atol=1e-10)
@@ -628,7 +629,7 @@ class RecordedGraphs(cuda_graphs.CudaGraphs):
 def test_pieces_of_work_recorded_once_serve_every_later_row(case: Case) -> None:
     network, x = case.network(), case.inputs(2)
     expected = in_one_pass(network, x)
-    state = network.incremental(2)
+    state = network.incremental(torch.empty(2, 0))
     state.graphs = graphs = RecordedGraphs()
     with torch.no_grad():
         for d, column in enumerate(x.T):
@@ -672,7 +673,7 @@ def test_on_a_gpu_in_single_precision_contexts_are_as_close(
 @gpu_cases
 def test_on_a_gpu_every_recurring_piece_of_work_is_a_graph(case: Case) -> None:
     network, x = case.network().cuda(), case.inputs(4).cuda()
-    state = network.incremental(4)
+    state = network.incremental(torch.empty(4, 0))
     for column in x.T:
         state.append(column)
     graphs = state.graphs
@@ -689,7 +690,7 @@ def test_on_a_gpu_evaluations_with_graphs_do_not_disturb_each_other(case: Case) 
     network = case.network().cuda()
     both = (case.inputs(3, seed=3).cuda(), case.inputs(3, seed=4).cuda())
     expected = [in_one_pass(network, x) for x in both]
-    states = [network.incremental(3) for _ in both]
+    states = [network.incremental(torch.empty(3, 0)) for _ in both]
     for d in range(both[0].shape[1]):
         for x, state, contexts in zip(both, states, expected, strict=True):
             assert torch.allclose(state.contexts(), contexts[:, d], rtol=1e-10, atol=1e-10)
@@ -1107,7 +1108,7 @@ def test_gradients_of_reduced_precision_point_the_same_way(
     directions = []
     for low in (False, True):
         model.low_precision = low
-        found = torch.autograd.grad(csm(model, batch), weights)
+        found = torch.autograd.grad(csm(model, batch, Draws(torch.Generator())), weights)
         assert all(g.dtype == torch.float32 for g in found)
         directions.append(torch.cat([g.flatten() for g in found]))
     exact, lowered = directions

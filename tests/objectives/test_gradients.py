@@ -17,6 +17,7 @@ from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.objectives.csm import csm
 from arcsm_cli.objectives.dsm import dsm
 from arcsm_cli.objectives.noisy_batch import NoisyBatch
+from arcsm_cli.randomness import Draws
 
 Make = Callable[..., ARCSM]
 CORRELATION = 0.6
@@ -58,6 +59,9 @@ def gaussian_score(x: Tensor) -> Tensor:
     return torch.stack([-x[:, 0], second], 1)
 
 
+RANDOM = Draws(torch.Generator())  # of which neither objective draws
+
+
 def gradient(loss: Tensor, model: ARCSM) -> Tensor:
     parts = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
     pairs = zip(parts, model.parameters(), strict=True)
@@ -78,7 +82,7 @@ def test_csm_has_the_gradient_of_the_fisher_divergence_in_one_dimension(random_m
     model = random_model(shape=(1,), annealing="none", levels=(0.0,))
     nodes, weight = normal_rule()
     x, weight = nodes[:, None], weight[:, None]
-    found = gradient(csm(Weighted(model, len(x) * weight), without_noise(x)), model)  # type: ignore[arg-type]
+    found = gradient(csm(Weighted(model, len(x) * weight), without_noise(x), RANDOM), model)  # type: ignore[arg-type]
     s = model.score(x, model.contexts(x), torch.tensor(0.0).double())
     assert_equal(found, gradient((weight * (s + x).square()).sum() / 2, model))
 
@@ -89,7 +93,7 @@ def test_csm_has_the_gradient_of_the_composite_divergence_of_a_correlated_gaussi
     model = random_model(annealing="none", levels=(0.0,), shape=(2,), hidden=(5,))
     x, weight = planar_rule()
     weight = weight[:, None]
-    found = gradient(csm(Weighted(model, len(x) * weight), without_noise(x)), model)  # type: ignore[arg-type]
+    found = gradient(csm(Weighted(model, len(x) * weight), without_noise(x), RANDOM), model)  # type: ignore[arg-type]
     s = model.score(x, model.contexts(x), torch.tensor(0.0).double())
     expected = (weight * (s - gaussian_score(x)).square()).sum() / 2
     assert_equal(found, gradient(expected, model))
@@ -101,7 +105,7 @@ def test_csm_has_the_weighted_gradient_under_noise(random_model: Make) -> None:
     model = random_model(shape=(1,), levels=(3.0, sigma), sd=(0.75,))
     nodes, weight = normal_rule()
     x, weight = nodes[:, None], weight[:, None]
-    found = gradient(csm(Weighted(model, len(x) * weight), without_noise(x, sigma)), model)  # type: ignore[arg-type]
+    found = gradient(csm(Weighted(model, len(x) * weight), without_noise(x, sigma), RANDOM), model)  # type: ignore[arg-type]
     s = model.score(x, model.contexts(x), torch.tensor(sigma, dtype=x.dtype))
     assert_equal(found, gradient(sigma**2 * (weight * (s + x).square()).sum() / 2, model))
 
@@ -117,8 +121,8 @@ def test_csm_and_dsm_have_the_same_expected_gradient(random_model: Make, sigma: 
     level = torch.tensor(sigma, dtype=torch.float64)
     batch = NoisyBatch(data, data + sigma * noise, noise, level)
     weighted = Weighted(model, weight)
-    by_csm = gradient(csm(weighted, batch), model)  # type: ignore[arg-type]
-    by_dsm = gradient(dsm(weighted, batch._replace(noise=weight.sqrt() * noise)), model)  # type: ignore[arg-type]
+    by_csm = gradient(csm(weighted, batch, RANDOM), model)  # type: ignore[arg-type]
+    by_dsm = gradient(dsm(weighted, batch._replace(noise=weight.sqrt() * noise), RANDOM), model)  # type: ignore[arg-type]
     assert_equal(by_csm, by_dsm)
 
 
@@ -127,7 +131,7 @@ def test_csm_vanishes_in_gradient_at_the_true_score(gaussian_model: Make) -> Non
     total = (0.75**2 + 0.5**2) ** 0.5
     nodes, weight = normal_rule()
     x, weight = total * nodes[:, None], weight[:, None]
-    found = gradient(csm(Weighted(model, len(x) * weight), without_noise(x, 0.5)), model)  # type: ignore[arg-type]
+    found = gradient(csm(Weighted(model, len(x) * weight), without_noise(x, 0.5), RANDOM), model)  # type: ignore[arg-type]
     assert found.abs().max() < 1e-12
 
 
@@ -150,11 +154,12 @@ def test_a_loss_is_the_mean_over_draws_and_examples(
                 noise[k, b][None, None],
                 sigma[k, b][None, None],
             ),
+            RANDOM,
         )
         for k in range(2)
         for b in range(4)
     ]
-    assert torch.allclose(objective(model, batch), torch.stack(single).mean(), rtol=1e-12)
+    assert torch.allclose(objective(model, batch, RANDOM), torch.stack(single).mean(), rtol=1e-12)
 
 
 @pytest.mark.parametrize("objective", [csm, dsm])
@@ -164,6 +169,6 @@ def test_a_loss_trains_one_stage_alone(
     model = random_model(annealing="staged", levels=(1.0, 0.4, 0.1))
     x = torch.linspace(-1, 1, 6, dtype=torch.float64).view(2, 3)
     batch = NoisyBatch(x, x[None], x[None], torch.tensor(0.4).double(), level=1)
-    objective(model, batch).backward()  # type: ignore[no-untyped-call]
+    objective(model, batch, RANDOM).backward()  # type: ignore[no-untyped-call]
     touched = {n.split(".")[1] for n, p in model.named_parameters() if p.grad is not None}
     assert touched == {"1"}

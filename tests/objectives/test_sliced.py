@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from arcsm_cli.models.vae_triangular import Frame
-from arcsm_cli.objectives.sliced import rademacher, sm, ssm, ssm_vr
+from arcsm_cli.objectives.sliced import sm, ssm, ssm_vr
+from arcsm_cli.randomness import rademacher
 
 Make = Callable[..., Any]
 Field = Callable[[Tensor], Tensor]

@@ -17,9 +17,8 @@ from arcsm_cli.models.vae_networks import ImplicitEncoder
 from arcsm_cli.models.vae_scores import ConditionalScores, JointScores
 from arcsm_cli.models.vae_triangular import Frame, TriangularEncoder
 from arcsm_cli.objectives import vae as module
-from arcsm_cli.objectives.draws import Draws
-from arcsm_cli.objectives.sliced import rademacher
 from arcsm_cli.objectives.vae import particles, vae_losses
+from arcsm_cli.randomness import Draws, rademacher
 
 Make = Callable[..., Any]
 SIZE = 3  # codes

@@ -17,8 +17,8 @@ from arcsm_cli.evaluation.model_metrics import evaluate
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.objectives.csm import csm
 from arcsm_cli.objectives.noisy_batch import NoisyBatch
-from arcsm_cli.randomness import Purpose, generator_for
-from arcsm_cli.training import autoregressive
+from arcsm_cli.randomness import Draws, Purpose, generator_for
+from arcsm_cli.training import autoregressive, loop
 from arcsm_cli.training.configure import Choices, model_config
 from arcsm_cli.training.loop import (
     Batches,
@@ -44,7 +44,7 @@ def fresh(config: Make, settings: Make) -> Callable[..., TrainState]:
 
 
 def validation_loss(state: TrainState, valid: Dataset) -> float:
-    return state.task.validation_loss(state, valid, 0)
+    return loop.validation_loss(state, valid, 0)
 
 
 def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -236,9 +236,9 @@ def test_a_stage_starts_from_the_average_of_the_one_before(
 ) -> None:
     before_step: list[dict[str, Tensor]] = []
 
-    def spy(model: ARCSM, batch: NoisyBatch) -> Tensor:
+    def spy(model: ARCSM, batch: NoisyBatch, random: Draws) -> Tensor:
         before_step.append({k: v.detach().clone() for k, v in model.named_parameters()})
-        return csm(model, batch)
+        return csm(model, batch, random)
 
     monkeypatch.setitem(autoregressive.OBJECTIVES, "csm", spy)
     state, seen = fresh(STAGED, validate_every=10**6), watcher()
@@ -259,9 +259,9 @@ def test_a_stage_trains_at_its_own_level(
 ) -> None:
     levels: list[float] = []
 
-    def spy(model: ARCSM, batch: NoisyBatch) -> Tensor:
+    def spy(model: ARCSM, batch: NoisyBatch, random: Draws) -> Tensor:
         levels.append(float(batch.sigma))
-        return csm(model, batch)
+        return csm(model, batch, random)
 
     monkeypatch.setitem(autoregressive.OBJECTIVES, "csm", spy)
     state = fresh(STAGED, validate_every=10**6)
@@ -294,8 +294,8 @@ def test_the_validation_loss_draws_the_same_noise_every_time(fresh: Make, valid:
 def test_the_validation_loss_counts_every_example_once(
     fresh: Make, valid: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def first_value(model: ARCSM, batch: NoisyBatch) -> Tensor:
-        return batch.context_input.mean() * model.config.dimensions
+    def first_value(model: ARCSM, batch: NoisyBatch, random: Draws) -> Tensor:
+        return batch.context_input.x.mean() * model.config.dimensions
 
     monkeypatch.setitem(autoregressive.OBJECTIVES, "csm", first_value)
     monkeypatch.setattr(ARCSM, "sigma_min", 0.0)
@@ -327,14 +327,14 @@ def test_a_stop_request_at_the_last_step_comes_too_late(
 # Divergence
 
 
-def poisoned(at: int) -> Callable[[ARCSM, NoisyBatch], Tensor]:
+def poisoned(at: int) -> Callable[[ARCSM, NoisyBatch, Draws], Tensor]:
     """CSM that is NaN from call number ``at`` on, counted from 1."""
     calls = 0
 
-    def objective(model: ARCSM, batch: NoisyBatch) -> Tensor:
+    def objective(model: ARCSM, batch: NoisyBatch, random: Draws) -> Tensor:
         nonlocal calls
         calls += 1
-        return csm(model, batch) * (math.nan if calls >= at else 1.0)
+        return csm(model, batch, random) * (math.nan if calls >= at else 1.0)
 
     return objective
 
@@ -353,6 +353,28 @@ def test_a_loss_that_is_no_number_ends_the_run_unsaved(
     with pytest.raises(DivergedError, match=f"step {at} "):
         train(fresh(validate_every=10**6), data, valid, seen)
     assert seen.saved == ([3] if at > 3 else [])
+
+
+def test_figures_that_are_read_late_are_the_same(
+    fresh: Make, data: Dataset, valid: Dataset, watcher: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early, late = fresh(validate_every=3), fresh(validate_every=3)
+    train(early, data, valid, watcher())
+    monkeypatch.setitem(loop._STEPS_AHEAD, "cpu", 5)
+    train(late, data, valid, watcher())
+    assert early.history == late.history
+    assert equal(early.average, late.average)
+
+
+def test_a_loss_that_is_read_late_ends_the_run_at_its_own_step(
+    fresh: Make, data: Dataset, valid: Dataset, watcher: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(loop._STEPS_AHEAD, "cpu", 100)
+    monkeypatch.setitem(autoregressive.OBJECTIVES, "csm", poisoned(4))
+    seen = watcher()
+    with pytest.raises(DivergedError, match="step 4 "):
+        train(fresh(validate_every=10**6), data, valid, seen)
+    assert seen.saved == [3]
 
 
 def test_data_that_are_no_numbers_end_the_run(
@@ -376,15 +398,15 @@ def test_an_absurd_rate_ends_the_run_unsaved(
     assert seen.saved == []
 
 
-def test_an_infinite_gradient_ends_the_run_before_the_weights_move(
+def test_an_infinite_gradient_ends_the_run_unsaved(
     fresh: Make,
     data: Dataset,
     valid: Dataset,
     watcher: Make,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def steep(model: ARCSM, batch: NoisyBatch) -> Tensor:
-        loss = csm(model, batch)
+    def steep(model: ARCSM, batch: NoisyBatch, random: Draws) -> Tensor:
+        loss = csm(model, batch, random)
         return loss + 1e38 * (1e38 * (loss - loss.detach()))
 
     monkeypatch.setitem(autoregressive.OBJECTIVES, "csm", steep)

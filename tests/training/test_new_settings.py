@@ -21,9 +21,10 @@ from arcsm_cli.evaluation.likelihood import log_likelihood
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.pixelcnn import PixelCNN
 from arcsm_cli.objectives.noisy_batch import NoisyBatch
+from arcsm_cli.randomness import Draws
 from arcsm_cli.training import autoregressive, loop
 from arcsm_cli.training.configure import Choices, model_config
-from arcsm_cli.training.loop import train
+from arcsm_cli.training.loop import train, validation_loss
 from arcsm_cli.training.session import Session, fresh_state, resume_path, resumed_state
 from arcsm_cli.training.settings import TrainSettings
 from arcsm_cli.training.state import TrainState
@@ -82,8 +83,8 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[tuple[NoisyBatc
         seen: list[tuple[NoisyBatch, float]] = []
         real = autoregressive.OBJECTIVES[name]
 
-        def objective(model: Any, batch: NoisyBatch) -> Tensor:
-            loss = real(model, batch)
+        def objective(model: Any, batch: NoisyBatch, random: Draws) -> Tensor:
+            loss = real(model, batch, random)
             if loss.requires_grad:  # validation is without
                 seen.append((batch, float(loss.detach())))
             return loss
@@ -169,7 +170,7 @@ def test_parts_see_the_noise_of_the_whole_batch(
             watcher(),
         )
     (whole, _), *rest = seen
-    assert [len(batch.context_input) for batch, _ in rest] == [3, 3, 2]
+    assert [batch.context_input.size for batch, _ in rest] == [3, 3, 2]
     for name, axis in (("context_input", 0), ("score_input", 1), ("noise", 1)):
         together = torch.cat([getattr(batch, name) for batch, _ in rest], axis)
         assert torch.equal(together, getattr(whole, name))
@@ -181,7 +182,7 @@ def test_no_part_is_empty(fresh: Make, examples: Make, watcher: Make, spy: Make)
     seen = spy("mle")
     state = fresh(MIXTURE, objective="mle", steps=1, grad_accumulation=100)
     train(state, *examples(MIXTURE), watcher())
-    assert [len(batch.context_input) for batch, _ in seen] == [1] * 8
+    assert [batch.context_input.size for batch, _ in seen] == [1] * 8
 
 
 # Dropout
@@ -196,7 +197,7 @@ def test_dropout_changes_training_alone(fresh: Make, examples: Make, watcher: Ma
     assert dropped.losses != without.losses
     held_out = examples(DISCRETE)[1]
     states[1].average = states[0].average
-    losses = [state.task.validation_loss(state, held_out, 0) for state in states]
+    losses = [validation_loss(state, held_out, 0) for state in states]
     assert losses[0] == losses[1]
 
 
@@ -390,7 +391,7 @@ def test_weights_are_fitted_to_the_whole_first_noisy_batch(
     seen = spy(objective)
     state = fresh(choices, objective=objective, grad_accumulation=2)
     train(state, *examples(choices), watcher())
-    batch = torch.cat([batch.context_input for batch, _ in seen[:2]])
+    batch = torch.cat([batch.context_input.x for batch, _ in seen[:2]])
     assert torch.equal(initialised[0], batch)
 
 

@@ -18,11 +18,11 @@ from arcsm_cli.io.checkpoint import load_checkpoint, load_resume
 from arcsm_cli.models.restore import restore_vae
 from arcsm_cli.models.vae import VAE
 from arcsm_cli.models.vae_config import METHODS, VAEConfig
-from arcsm_cli.objectives.draws import Draws
 from arcsm_cli.objectives.vae import VAELosses, vae_losses
+from arcsm_cli.randomness import Draws
+from arcsm_cli.training import loop, vae_task
 from arcsm_cli.training import state as state_module
-from arcsm_cli.training import vae_task
-from arcsm_cli.training.loop import DivergedError, train
+from arcsm_cli.training.loop import DivergedError, train, validation_loss
 from arcsm_cli.training.session import Session, fresh_state, resume_path, resumed_state
 from arcsm_cli.training.settings import TrainSettings, VAESettings
 from arcsm_cli.training.state import TrainState
@@ -128,7 +128,7 @@ def test_the_history_holds_means_of_both_losses_since_the_last_record(
         return seen[-1]
 
     monkeypatch.setattr(vae_task, "vae_losses", spy)
-    monkeypatch.setattr(vae_task.VAETask, "validation_loss", lambda *arguments: 0.0)
+    monkeypatch.setattr(loop, "validation_loss", lambda *arguments: 0.0)
     state = fresh("csm")
     train(state, pictures, held_out, watcher())
     for name in ("loss", "score_loss"):
@@ -143,20 +143,20 @@ def test_the_validation_loss_is_that_of_the_averaged_weights_on_the_same_draws_e
     fresh: Make, held_out: Dataset, method: str
 ) -> None:
     state = fresh(method)
-    before = state.task.validation_loss(state, held_out, 0)
+    before = validation_loss(state, held_out, 0)
     with torch.no_grad():
         for parameter in state.model.parameters():
             parameter.add_(1.0)
     state.step = 5
-    assert state.task.validation_loss(state, held_out, 0) == before
+    assert validation_loss(state, held_out, 0) == before
     for value in state.average.values():
         value.add_(1.0)
-    assert state.task.validation_loss(state, held_out, 0) != before
+    assert validation_loss(state, held_out, 0) != before
 
 
 def test_validation_leaves_no_gradient(fresh: Make, held_out: Dataset) -> None:
     state = fresh()
-    state.task.validation_loss(state, held_out, 0)
+    validation_loss(state, held_out, 0)
     assert all(p.grad is None for p in state.model.parameters())
 
 
@@ -181,7 +181,7 @@ def test_a_short_training_raises_the_likelihood(watcher: Make) -> None:
     for method in METHODS:
         settings = short(steps=120, batch_size=32, ema=0.9, validate_every=10**6)
         state = fresh_state(config(data, method=method), settings, "cpu")
-        before = state.task.validation_loss(state, data, 0)
+        before = validation_loss(state, data, 0)
         train(state, data, data, watcher())
         assert state.history["valid_loss"][-1] < 0.6 * before
 
@@ -260,7 +260,7 @@ def binarised(
 
         with monkeypatch.context() as patch:
             patch.setattr(vae_task, "vae_losses", spy)
-            patch.setattr(vae_task.VAETask, "validation_loss", lambda *arguments: 0.0)
+            patch.setattr(loop, "validation_loss", lambda *arguments: 0.0)
             train(state, grey, held_out, watcher())
         return seen
 
