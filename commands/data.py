@@ -49,7 +49,7 @@ def run(
     size = max(1, _BLOCK_BYTES // (4 * loaded.values[:1].numel()))
     with (
         atomic_output(output, force=force) as target,
-        SampleWriter(target, loaded.shape, chain) as writer,
+        SampleWriter(target, loaded.shape, chain, loaded.columns) as writer,
         progress(len(loaded), "writing") as bar,
     ):
         start = 0

@@ -150,7 +150,10 @@ def run(
         corruption = None if corrupt is None else parse_corruption(corrupt, network)
         settings = Settings(method, sigma, steps, particles, lag)
         shape = network.config.shape
-        with open_stream(data, options, default_split="test", like=shape) as examples:
+        stream = open_stream(
+            data, options, default_split="test", like=shape, names=network.config.columns
+        )
+        with stream as examples:
             check_shape(network, examples)
             estimated = None
             if corruption is None and sigma is None and image:
@@ -164,7 +167,8 @@ def run(
                 sink = None
                 if ranks.is_first:
                     target = stack.enter_context(atomic_output(output, force=force))
-                    sink = stack.enter_context(SampleWriter(target, network.config.shape, chain))
+                    writer = SampleWriter(target, shape, chain, network.config.columns)
+                    sink = stack.enter_context(writer)
                 total = ranks.own_count(len(examples), batch_size) * network.config.dimensions
                 bar = stack.enter_context(progress(total, "denoising"))
                 batches = restore_all(

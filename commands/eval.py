@@ -325,7 +325,13 @@ def _samples(
             check_images(samples, label(path), features[0])
             extract = InceptionFeatures(find_weights(feature_weights, options), device)
         if distances and against is not None:
-            data = load_data(against, options, default_split="test", like=samples.shape)
+            data = load_data(
+                against,
+                options,
+                default_split="test",
+                like=samples.shape,
+                names=samples.columns or (),
+            )
             check_comparable(samples, label(path), data)
             result |= {"against": data.name, "examples": len(data)}
         if data is not None and extract is not None:

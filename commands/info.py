@@ -71,6 +71,7 @@ def _samples(path: Path) -> dict[str, Any]:
         return {
             "format": "arcsm-samples",
             "shape": list(samples.shape),
+            **({} if samples.columns is None else {"columns": list(samples.columns)}),
             "metrics": {"samples": count, "dimensions": math.prod(samples.shape)},
             "datasets": datasets,
             "provenance": [_entry(step) for step in samples.provenance],

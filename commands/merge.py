@@ -68,7 +68,7 @@ def run(
         entry = provenance_entry(inputs={label(path): sha256_file(path) for path in paths})
         with (
             atomic_output(output, force=force) as target,
-            SampleWriter(target, first.shape, extend(chains, entry)) as writer,
+            SampleWriter(target, first.shape, extend(chains, entry), first.columns) as writer,
             progress(total, "merging") as bar,
         ):
             for path in paths:
@@ -87,6 +87,7 @@ class _Layout:
 
         with SampleFile(path) as shard:
             self.shape = shard.shape
+            self.columns = shard.columns
             self._shapes = _row_shapes(shard)
         self._name = label(path)
 
@@ -100,6 +101,15 @@ class _Layout:
                     f"{label(path)}: its {name} are of shape {_times(shape)}, where {self._name} "
                     f"has {_times(expected)}: shards must have the same shape"
                 )
+        if shard.columns != self.columns:
+            theirs, ours = (
+                "no names" if names is None else ", ".join(names)
+                for names in (shard.columns, self.columns)
+            )
+            raise DamagedInputError(
+                f"{label(path)}: its columns have {theirs}, those of {self._name} {ours}: shards "
+                "must have the same columns"
+            )
         if found.keys() != self._shapes.keys():
             raise DamagedInputError(
                 f"{label(path)}: holds {', '.join(found)}, where {self._name} holds "

@@ -178,8 +178,12 @@ def run(
                 "--reference is for multiscale and the typicalities: name one with --statistic"
             )
 
+        config = network.config
+
         def opened(spec: str) -> "Examples":
-            stream = open_stream(spec, options, default_split="test", like=network.config.shape)
+            stream = open_stream(
+                spec, options, default_split="test", like=config.shape, names=config.columns
+            )
             examples = stack.enter_context(stream)
             check_shape(network, examples)
             return examples
@@ -211,7 +215,7 @@ def run(
             target = stack.enter_context(atomic_output(output, force=force))
             entry = provenance_entry(seed=seed, inputs=inputs)
             chain = extend([checkpoint.provenance, inside.source], entry)
-            writer = stack.enter_context(SampleWriter(target, network.config.shape, chain))
+            writer = stack.enter_context(SampleWriter(target, config.shape, chain, config.columns))
 
         def values_of(examples: "Examples", writer: "SampleWriter | None" = None) -> Any:
             batches = score(

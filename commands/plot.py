@@ -113,7 +113,7 @@ def run(
     ] = False,
     device: Device = "auto",
     force: Force = False,
-    options: Annotated[DataOptions, Without("limit")],
+    options: Annotated[DataOptions, Without("limit", "columns")],
 ) -> None:
     """Draw a figure of a file.
 

@@ -197,7 +197,9 @@ def run(
             if ranks.is_first:
                 target = stack.enter_context(atomic_output(output, force=force))
                 chain = extend([checkpoint.provenance], entry)
-                sink = stack.enter_context(SampleWriter(target, network.config.shape, chain))
+                config = network.config
+                writer = SampleWriter(target, config.shape, chain, config.columns)
+                sink = stack.enter_context(writer)
             bar = stack.enter_context(progress(total, "sampling"))
             for drawn in ranks.in_order(batches(bar), len(indices), batch_size):
                 assert sink is not None  # only the first rank is given batches

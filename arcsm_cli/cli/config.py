@@ -42,7 +42,7 @@ def read_config(path: str) -> dict[str, Any]:
     if len(content) > _SIZE_LIMIT:
         raise DamagedInputError(f"{path}: too large for a configuration file (limit 1 MiB)")
     try:
-        text = content.decode("utf-8")
+        text = content.decode("utf-8-sig")  # some editors put a mark before the text
         if long := _LONG_KEY.search(text):
             line = text.count("\n", 0, long.start()) + 1
             raise DamagedInputError(f"{path}: line {line}: a key of more than {_PARTS} parts")

@@ -72,12 +72,12 @@ def run(settings: Settings, track: Track[Any]) -> dict[str, list[Record]]:
     for seed, objective in track([(s, m) for s in settings.seeds for m in methods]):
         torch.manual_seed(seed)
         model = LikelihoodField(config).to(settings.device)
-        clean = model.model.sort(test.take(torch.arange(len(test))).to(settings.device))
+        clean = model.model.sort(test.take(torch.arange(len(test))))
         held_out = clean + settings.noise * _normal(clean, torch.Generator().manual_seed(0))
 
         def batch_of(rows: torch.Generator, model: LikelihoodField = model) -> Tensor:
             index = torch.randint(len(data), (settings.batch_size,), generator=rows)
-            x = model.model.sort(data.take(index).to(settings.device))
+            x = model.model.sort(data.take(index))
             return x + settings.noise * _normal(x, rows)
 
         measured = fit(

@@ -85,7 +85,7 @@ def run(settings: Settings, track: Track[Any]) -> dict[str, list[Record]]:
             _columns(data, permutation),
             settings.device,
         )
-        x = model.sort(_columns(test, permutation).values.to(settings.device))
+        x = model.sort(_columns(test, permutation).values)
         # The noise belongs to the variable, whatever its place.
         noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
         x = x + model.sigma_min * noise[:, permutation].to(x)
@@ -156,6 +156,7 @@ def permuted(config: ModelConfig, order: Tensor) -> ModelConfig:
     return replace(
         config,
         shape=(config.dimensions,),
+        columns=(),
         data_shift=sorted_(config.data_shift),
         data_scale=sorted_(config.data_scale),
         mean=sorted_(config.mean),

@@ -97,7 +97,8 @@ def image_or_vector(array: Array, where: str, *, bounded: bool = True) -> Tensor
             clipped); samples of a model may exceed it.
 
     Returns:
-        uint8 (8-bit images) or float32; N x D or N x C x H x W.
+        N x C x H x W, uint8 (8-bit images) or float32; or N x D, float32 or, of types that it does
+        not hold, float64.
 
     Raises:
         DamagedInputError: Another shape, no examples, values that are not finite or out of range.
@@ -116,8 +117,10 @@ def image_or_vector(array: Array, where: str, *, bounded: bool = True) -> Tensor
         return torch.from_numpy(np.ascontiguousarray(array))
     if array.size * 4 > MAX_BYTES:
         raise DamagedInputError(f"{where}: {array.size} values are more than fit in memory")
+    wide = array.ndim == 2 and not np.can_cast(array.dtype, np.float32)
     with np.errstate(over="ignore"):  # beyond float32 is infinite, and told below
-        values = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        dtype = np.float64 if wide else np.float32
+        values = torch.from_numpy(np.ascontiguousarray(array, dtype=dtype))
     require_finite(values, where)
     if values.dim() == 4 and bounded:
         low, high = values.aminmax()

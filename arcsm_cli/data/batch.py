@@ -45,8 +45,14 @@ class Batch(NamedTuple):
         return Batch(x, self.given)
 
     def to(self, device: torch.device | str) -> Batch:
-        """Move to a device; from pinned memory without waiting for it."""
-        return Batch(*(t.to(device, non_blocking=True) for t in self))
+        """Move to a device; from pinned memory without waiting for it.
+
+        Examples in double precision stay: models bring them to their scale on the CPU.
+        """
+        given = self.given.to(device, non_blocking=True)
+        if self.x.dtype == torch.float64:
+            return Batch(self.x, given)
+        return Batch(self.x.to(device, non_blocking=True), given)
 
 
 def nothing_given(count: int, like: Tensor) -> Tensor:

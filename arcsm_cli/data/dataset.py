@@ -10,10 +10,12 @@ from torch import Tensor
 
 from arcsm_cli.data.options import DataOptions as DataOptions
 from arcsm_cli.errors import DamagedInputError, UsageError
-from arcsm_cli.io.streams import label
+from arcsm_cli.io.streams import label, show
 
 MAX_BYTES = 16 * 2**30
 """No source loads more than this many bytes of values: data sets are held in memory."""
+
+_SHOWN = 5  # columns that a message names
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,10 +25,12 @@ class Dataset:
     Arguments:
         name: The specification that the examples came from.
         values: ``uint8`` (8-bit images, 0 to 255) or ``float32`` (images in [0, 1], vectors as
-            they are), the first axis over examples.
+            they are), the first axis over examples; vectors that float32 does not carry are
+            ``float64`` (see `arcsm_cli.data.precision`).
         labels: Class of each example (int64, shape N), where the source has classes.
         digest: SHA-256 of the input file, or of the bytes of ``values`` where there is no one file.
         source: Provenance chain of the input, oldest entry first.
+        columns: Names of the columns of vectors, all different, where the source has names.
     """
 
     name: str
@@ -34,12 +38,16 @@ class Dataset:
     labels: Tensor | None = None
     digest: str = ""
     source: list[dict[str, Any]] = field(default_factory=list)
+    columns: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.values.dim() not in (2, 4) or self.values.dtype not in (torch.uint8, torch.float32):
+        known = {2: (torch.float32, torch.float64), 4: (torch.uint8, torch.float32)}
+        if self.values.dtype not in known.get(self.values.dim(), ()):
             raise ValueError(f"{tuple(self.values.shape)} {self.values.dtype} is no data set")
         if self.labels is not None and self.labels.shape != self.values.shape[:1]:
             raise ValueError(f"{len(self.values)} examples with labels {self.labels.shape}")
+        if self.columns is not None and self.shape != (len(set(self.columns)),):
+            raise ValueError(f"examples of shape {self.shape} with columns {self.columns}")
         if not self.digest:
             # frozen: this is the one place where the value is still being made
             object.__setattr__(self, "digest", content_digest(self.values))
@@ -58,7 +66,7 @@ class Dataset:
         return "image" if self.values.dim() == 4 else "vector"
 
     def take(self, index: Tensor) -> Tensor:
-        """Return the examples at ``index`` (int64, shape B) as float32, images in [0, 1]."""
+        """Return the examples at ``index`` (int64, shape B), images in [0, 1] as float32."""
         return as_float(self.values[index])
 
     def rows(self, start: int, stop: int) -> Tensor:
@@ -82,6 +90,21 @@ class Dataset:
         labels = None if self.labels is None else self.labels[index]
         return replace(self, name=name or self.name, values=self.values[index], labels=labels)
 
+    def columns_text(self, indices: list[int]) -> str:
+        """Return what messages call columns of vectors: ``column 2 ('b')``."""
+        shown = [
+            str(i + 1) if self.columns is None else f"{i + 1} ({show(self.columns[i], 40)})"
+            for i in indices[:_SHOWN]
+        ]
+        more = f" and {len(indices) - _SHOWN} more" if len(indices) > _SHOWN else ""
+        return f"{'column' if len(indices) == 1 else 'columns'} {', '.join(shown)}{more}"
+
+    def columns_key(self, indices: list[int]) -> str:
+        """Return how ``--columns`` and ``--drop`` would name columns: ``age,pay`` or ``2,5``."""
+        names = self.columns or [str(i + 1) for i in range(self.shape[0])]
+        shown = [f'"{names[i]}"' if "," in names[i] else names[i] for i in indices[:_SHOWN]]
+        return show(",".join(shown) + ",..." * (len(indices) > _SHOWN), 200)[1:-1]
+
     def carve(self) -> tuple["Dataset", "Dataset"]:
         """Part the examples into training data and held-out validation data.
 
@@ -102,7 +125,7 @@ class Dataset:
 
 
 def as_float(values: Tensor) -> Tensor:
-    """Return values as float32, 8-bit ones divided by 255."""
+    """Return 8-bit values divided by 255, as float32, and all others as they are."""
     return values.float().div_(255) if values.dtype == torch.uint8 else values
 
 
@@ -137,15 +160,18 @@ def content_digest(values: Tensor) -> str:
 
 
 def require_finite(values: Tensor, where: str) -> None:
-    """Check that no value is NaN or infinite.
+    """Check that no value is NaN, infinite or beyond the range of float32.
 
     Raises:
         DamagedInputError: One is; the message names the input and the first bad index.
     """
+    most = torch.finfo(torch.float32).max
     for start in range(0, len(values), 4096):  # in parts, to need no second copy of the data
-        bad = (~torch.isfinite(values[start : start + 4096])).nonzero()
+        bad = (~(values[start : start + 4096].abs() <= most)).nonzero()
         if len(bad):
             row, *rest = bad[0].tolist()
             place = ", ".join(str(i) for i in (start + row, *rest))
             value = values[(start + row, *rest)].item()
-            raise DamagedInputError(f"{where}: the value at [{place}] is {value}, not a number")
+            raise DamagedInputError(
+                f"{where}: the value at [{place}] is {value}, not a finite number of 32 bits"
+            )

@@ -13,7 +13,9 @@ from arcsm_cli.data.arrays import (
     read_npy,
     read_npz,
 )
-from arcsm_cli.data.dataset import MAX_BYTES, Dataset
+from arcsm_cli.data.columns import choose
+from arcsm_cli.data.dataset import MAX_BYTES, DataOptions, Dataset
+from arcsm_cli.data.precision import narrowed
 from arcsm_cli.data.tables import read_table
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.io.provenance import sha256_file
@@ -24,20 +26,24 @@ ZIP_MAGIC = b"PK\x03\x04"
 _ROWS = 1024
 
 
-def load_file(source: str, limit: int | None = None) -> Dataset:
+def load_file(source: str, limit: int | None = None, options: DataOptions | None = None) -> Dataset:
     """Load all examples of an .h5 (arcsm-samples), .npz, .npy or text file.
 
     Arguments:
         source: A path, or ``-`` for standard input; the name's ending plays no part.
         limit: Take only the first ``limit`` examples.
+        options: What ``--header``, ``--columns`` and ``--drop`` say.
 
     Raises:
         MissingInputError: The file does not exist or cannot be read.
         DamagedInputError: It is damaged, of no known format, or its values are not finite.
     """
+    options = options or DataOptions()
     with local_input(source) as path:
         with open(path, "rb") as file:
             head = file.read(512)
+            if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise DamagedInputError(f"{label(path)}: is text in UTF-16: save it in UTF-8")
             if not head.startswith((HDF5_SIGNATURE, NPY_MAGIC, ZIP_MAGIC)) and (
                 not head or b"\0" in head or head.startswith(b"\x80")
             ):
@@ -46,16 +52,19 @@ def load_file(source: str, limit: int | None = None) -> Dataset:
                     "numbers or a folder of images"
                 )
         if head.startswith(HDF5_SIGNATURE):
-            return _samples(path, source, limit)
+            return choose(_samples(path, source, limit), options)
         if head.startswith(NPY_MAGIC):
             values, labels = image_or_vector(read_npy(path), label(path)), None
         elif head.startswith(ZIP_MAGIC):
             values, labels = _npz(path)
         else:
-            values, labels = read_table(path), None
+            table = read_table(path, options)
+            return Dataset(
+                source, narrowed(table.values), digest=sha256_file(path), columns=table.columns
+            ).limit(limit)
         # Last, since a file full of holes takes long to add up and is refused at once.
         digest = sha256_file(path)
-    return Dataset(source, values, labels, digest).limit(limit)
+    return choose(Dataset(source, narrowed(values), labels, digest), options).limit(limit)
 
 
 def _npz(path: Path) -> tuple[Tensor, Tensor | None]:
@@ -80,7 +89,7 @@ def _samples(path: Path, source: str, limit: int | None) -> Dataset:
             raise DamagedInputError(
                 f"{where}: {count} samples do not fit in memory; use a lower --limit"
             )
-        values = torch.empty(count, *file.shape)
+        values = torch.empty(count, *file.shape, dtype=torch.float64 if file.wide else None)
         for start in range(0, count, _ROWS):
             stop = min(count, start + _ROWS)
             # pixels of samples may leave [0, 1], being noisy
@@ -89,4 +98,5 @@ def _samples(path: Path, source: str, limit: int | None) -> Dataset:
         labels = None
         if "labels" in file.names:
             labels = label_values(file.read(0, count, "labels"), count, f"{where}, labels")
-        return Dataset(source, values, labels, sha256_file(path), list(file.provenance))
+        digest, chain = sha256_file(path), list(file.provenance)
+        return Dataset(source, values, labels, digest, chain, file.columns)

@@ -1,9 +1,12 @@
 """What the command line says about data, besides the specification itself."""
 
+import csv
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from arcsm_cli.errors import UsageError
 from arcsm_cli.options import check_bounds, option
 
 
@@ -22,10 +25,13 @@ class DataOptions:
         resize: Side in pixels to which images are resized (antialiased), after cutting the
             longer side to a square.
         limit: Take only the first ``limit`` examples.
+        header: Whether the first line of a text table names its columns; None to find out.
+        columns, drop: The columns of vectors that are taken, in this order, and that are left out:
+            names or numbers from 1, see `column_list`.
         seed: Seed of the generated references (``uniform``, ``constant-uniform``); the command's.
 
     Raises:
-        UsageError: A number is out of bounds.
+        UsageError: A number is out of bounds, or what names columns is no list.
     """
 
     data_dir: Path | None = option(
@@ -41,10 +47,22 @@ class DataOptions:
     )
     resize: int | None = option(None, "Scale images to N x N pixels.", metavar="N", least=1)
     limit: int | None = option(None, "Take the first N examples.", metavar="N", least=1)
+    header: Literal["yes", "no"] | None = option(
+        None, "Whether the first line of a table names its columns.", shown="found out"
+    )
+    columns: str | None = option(
+        None,
+        "Take these columns of vectors, by name or number from 1, in this order.",
+        metavar="A,B,...",
+        shown="all",
+    )
+    drop: str | None = option(None, "Leave these columns out.", metavar="A,B,...", shown="none")
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        column_list("--columns", self.columns)
+        column_list("--drop", self.drop)
 
     @property
     def root(self) -> Path:
@@ -56,3 +74,25 @@ class DataOptions:
             return Path(configured).expanduser()
         cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         return Path(cache).expanduser() / "arcsm"
+
+
+def column_list(option: str, text: str | None) -> tuple[str, ...]:
+    """Return the columns that an option names: parted by commas, quoted where a name holds one.
+
+    Raises:
+        UsageError: there is no name between two commas, or a quote is left open.
+
+    Example:
+        >>> column_list("--drop", 'age,"height, cm",7')
+        ('age', 'height, cm', '7')
+    """
+    if text is None:
+        return ()
+    try:
+        rows = list(csv.reader([text], skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise UsageError(f"{option} {text}: {error}") from error
+    names = [name.strip() for row in rows for name in row]
+    if not names or not all(names):
+        raise UsageError(f"{option} {text!r}: expected names or numbers of columns, A,B,...")
+    return tuple(names)

@@ -7,10 +7,11 @@ over one with a split.
 import functools
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from arcsm_cli.data.columns import choose, fitted
 from arcsm_cli.data.dataset import DataOptions, Dataset, split_rows
 from arcsm_cli.data.folders import ImageFolder
 from arcsm_cli.data.images import fit
@@ -60,6 +61,7 @@ def load_data(
     *,
     default_split: str,
     like: tuple[int, ...] | None = None,
+    names: Sequence[str] = (),
 ) -> Dataset:
     """Load the data that a specification names.
 
@@ -69,6 +71,7 @@ def load_data(
         default_split: The split of a source with splits of its own when ``spec`` names none; a
             file is then taken as a whole.
         like: Shape of one example of the model, which ``uniform`` and ``constant-uniform`` take.
+        names: Of the model's columns, as which those of a table are taken, in the model's order.
 
     Returns:
         The examples: images N x C x H x W or vectors N x D, at least one and all finite.
@@ -77,14 +80,15 @@ def load_data(
         MissingInputError: ``spec`` is neither a known name nor an existing path.
         UsageError: There is no such split, or an option does not fit the data.
         UnavailableError: The data set has to be downloaded first, or that failed.
-        DamagedInputError: A file is damaged or of a kind that holds no data.
+        DamagedInputError: A file is damaged or of a kind that holds no data, or its columns are not
+            those of ``names``.
 
     Example:
         >>> load_data("digits", DataOptions(limit=100), default_split="train").values.shape
         torch.Size([100, 1, 8, 8])
     """
     source, asked = _open(spec, options, like)
-    return source.read(source.choose(asked, default_split))
+    return fitted(source.read(source.choose(asked, default_split)), names)
 
 
 def train_and_valid(spec: str, options: DataOptions) -> tuple[Dataset, Dataset]:
@@ -132,8 +136,8 @@ def _named(name: str, options: DataOptions, like: tuple[int, ...] | None) -> _So
         if split is None:
             from arcsm_cli.data.reference import load_reference
 
-            return load_reference(name, options, like)
-        return _finish(_load(name, split, options), options)
+            return choose(load_reference(name, options, like), options)
+        return _finish(choose(_load(name, split, options), options), options)
 
     return _Source(name, splits_of(kind), kind in REFERENCES, read)
 
@@ -166,14 +170,15 @@ def _path(path: str, options: DataOptions) -> _Source:
         folder = ImageFolder(Path(path))
         splits = tuple(folder.folders)
         return _Source(
-            path, splits or SPLITS, not splits, lambda split: folder.load(split, options)
+            *(path, splits or SPLITS, not splits),
+            lambda split: choose(folder.load(split, options), options),
         )
 
     @functools.cache  # standard input cannot be read a second time
     def everything(limit: int | None) -> Dataset:
         from arcsm_cli.data.files import load_file
 
-        return load_file(path, limit)
+        return load_file(path, limit, options)
 
     def read(split: str | None) -> Dataset:
         if split is None:

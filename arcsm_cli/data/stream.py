@@ -7,15 +7,15 @@ whole and offered through the same interface, that of `arcsm_cli.data.dataset.Da
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from arcsm_cli.data.arrays import image_or_vector
+from arcsm_cli.data.columns import check_options, selected
 from arcsm_cli.data.dataset import DataOptions
 from arcsm_cli.data.images import fit
 from arcsm_cli.data.names import DATASETS
@@ -46,6 +46,10 @@ class Examples(Protocol):
         """SHA-256 of the input."""
 
     @property
+    def columns(self) -> tuple[str, ...] | None:
+        """Names of the columns of vectors, where they have names."""
+
+    @property
     def source(self) -> list[dict[str, Any]]:
         """Provenance chain of the input, oldest entry first."""
 
@@ -55,7 +59,10 @@ class Examples(Protocol):
         """Return the examples from ``start`` on and before ``stop``, as of `batches`."""
 
     def batches(self, size: int) -> Iterator[Tensor]:
-        """Iterate over all examples, ``size`` at a time: (B, *shape) float32, images in [0, 1]."""
+        """Iterate over all examples, ``size`` at a time: (B, *shape), images float32 in [0, 1].
+
+        Vectors are float64 where float32 does not carry them.
+        """
 
 
 class SampleStream:
@@ -67,14 +74,23 @@ class SampleStream:
         file: open, and kept open by the caller.
         name: the specification.
         digest: SHA-256 of the file.
-        options: the limit, the crop and the size of the examples.
+        options: the limit, the crop, the size and the columns of the examples.
+        names: of the columns, see `load_data`.
 
     Raises:
-        DamagedInputError: the file holds no examples, or neither vectors nor images.
-        UsageError: vectors are to be cropped or resized.
+        DamagedInputError: the file holds no examples, or neither vectors nor images, or other
+            columns.
+        UsageError: vectors are to be cropped or resized, or have no column that is asked for.
     """
 
-    def __init__(self, file: SampleFile, name: str, digest: str, options: DataOptions) -> None:
+    def __init__(
+        self,
+        file: SampleFile,
+        name: str,
+        digest: str,
+        options: DataOptions,
+        names: Sequence[str] = (),
+    ) -> None:
         self._file, self._options = file, options
         self.name, self.digest = name, digest
         self.source = list(file.provenance)
@@ -88,6 +104,14 @@ class SampleStream:
         if len(file.shape) == 1 and (options.center_crop, options.resize) != (None, None):
             option = "--resize" if options.center_crop is None else "--center-crop"
             raise UsageError(f"{option}: {label(name)} holds vectors, not images")
+        vectors = len(file.shape) == 1
+        check_options(options, "vector" if vectors else "image", label(name))
+        self.columns: tuple[str, ...] | None = None
+        self._index: list[int] | None = None
+        if vectors:
+            self._index, self.columns = selected(
+                options, file.columns, file.shape[0], names, label(name)
+            )
         self.shape = tuple(self.rows(0, 1).shape[1:])
 
     @property
@@ -99,7 +123,7 @@ class SampleStream:
         return self._count
 
     def batches(self, size: int) -> Iterator[Tensor]:
-        """Iterate over all examples, ``size`` at a time: (B, *shape) float32.
+        """Iterate over all examples, ``size`` at a time: (B, *shape).
 
         Raises:
             DamagedInputError: a block of the file is damaged.
@@ -114,7 +138,9 @@ class SampleStream:
         values = image_or_vector(self._file.read(start, stop), label(self.name), bounded=False)
         if (self._options.center_crop, self._options.resize) != (None, None):
             values = fit(values, self._options)
-        return values.to(torch.float32)
+        if self._index is not None:
+            values = values[:, self._index]
+        return values
 
 
 @contextmanager
@@ -124,11 +150,12 @@ def open_stream(
     *,
     default_split: str,
     like: tuple[int, ...] | None = None,
+    names: Sequence[str] = (),
 ) -> Iterator[Examples]:
     """Open the data that a specification names for reading in batches, while the context lasts.
 
     Arguments:
-        spec, options, default_split, like: as for `load_data`. A sample file with a split
+        spec, options, default_split, like, names: as for `load_data`. A sample file with a split
             (``samples.h5:test``), whose rows are shuffled, is loaded as a whole.
 
     Raises:
@@ -140,16 +167,16 @@ def open_stream(
         [2, 2, 1]
     """
     if not _is_file(spec):
-        yield load_data(spec, options, default_split=default_split, like=like)
+        yield load_data(spec, options, default_split=default_split, like=like, names=names)
         return
     with local_input(spec) as path:
         if sniff(path) == "samples":
             with SampleFile(path) as file:
-                yield SampleStream(file, spec, sha256_file(path), options)
+                yield SampleStream(file, spec, sha256_file(path), options, names)
             return
         # A pipe can be read only once: from here on its spool file stands for it.
         where = spec if os.path.isfile(spec) and spec != "-" else os.fspath(path)
-        data = load_data(where, options, default_split=default_split, like=like)
+        data = load_data(where, options, default_split=default_split, like=like, names=names)
         yield replace(data, name=spec)
 
 

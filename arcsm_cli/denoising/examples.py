@@ -67,7 +67,7 @@ def restore_all(
             def ticked(dimensions: int, count: int = len(clean)) -> None:
                 tick(dimensions * count)
 
-            y = model.sort(corrupted.to(device))
+            y = model.sort(corrupted)
             restored: Tensor = model.unsort(denoiser(y, noise, ticked)).cpu()
             if not restored.isfinite().all():
                 raise DamagedInputError("the model's restored values are not finite")

@@ -66,7 +66,8 @@ def _collect(
         if target.output is not None and ranks.is_first:
             file = stack.enter_context(atomic_output(target.output, force=target.force))
             chain = extend([source.checkpoint.provenance, examples.source], entry)
-            writer = stack.enter_context(SampleWriter(file, examples.shape, chain))
+            columns = source.model.config.columns
+            writer = stack.enter_context(SampleWriter(file, examples.shape, chain, columns))
         for batch in batches:
             stop = start + len(batch.examples)
             for key, values in batch.figures.items():
@@ -119,7 +120,13 @@ def measure_model(
             raise UsageError(f"--metric {metric} is of scores, {name} has none: use nll or bpd")
     if method is not None and not {"nll", "bpd"} & set(metrics):
         raise UsageError(f"--method {method} applies to the metrics nll and bpd alone")
-    stream = open_stream(source.data, options, default_split="test", like=model.config.shape)
+    stream = open_stream(
+        source.data,
+        options,
+        default_split="test",
+        like=model.config.shape,
+        names=model.config.columns,
+    )
     with stream as examples:
         check_shape(model, examples)
         batches = evaluate(
@@ -189,8 +196,11 @@ def measure_vae(
         if not likelihoods:
             raise UsageError(f"-o writes figures of examples; {', '.join(features)} have none")
         check_output(target.output, force=target.force)
-    shape = source.model.config.shape
-    with open_stream(source.data, options, default_split="test", like=shape) as examples:
+    config = source.model.config
+    stream = open_stream(
+        source.data, options, default_split="test", like=config.shape, names=config.columns
+    )
+    with stream as examples:
         check_metrics(source.model, examples, features)
         size = target.batch_size or 20
         how = replace(how, metrics=likelihoods)
@@ -215,7 +225,7 @@ def measure_vae(
             from arcsm_cli.evaluation.image_features import InceptionFeatures
 
             extract = InceptionFeatures(
-                find_weights(feature_weights, options), source.model.data_scale.device.type
+                find_weights(feature_weights, options), source.model.device.type
             )
             result["feature_weights"] = extract.digest
             with progress(2 * len(examples), "extracting features") as bar:

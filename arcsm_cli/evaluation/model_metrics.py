@@ -104,7 +104,7 @@ def noisy_rows(
         start: number of the first one; example i's noise depends on the seed and i alone.
         perturb: whether to add the noise of the last level, see `evaluate`.
     """
-    rows = model.sort(x.to(model.mean.device))
+    rows = model.sort(x)
     if perturb and model.sigma_min > 0:
         indices = range(start + _PERTURBATION, start + _PERTURBATION + len(x))
         noise = SampleNoise(seed, indices, rows.device)
@@ -145,7 +145,7 @@ def log_scale(model: AutoregressiveModel) -> float:
 
     Zero for images, whose densities are stated in the [-1, 1] scale.
     """
-    return 0.0 if model.config.is_image else float(model.data_scale.log().sum())
+    return 0.0 if model.config.is_image else model.units.log_scale
 
 
 def bits_per_dimension(model: AutoregressiveModel, nll: float) -> float:

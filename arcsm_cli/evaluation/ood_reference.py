@@ -171,9 +171,10 @@ def _open_training_data(
     model: AutoregressiveModel, wanted: Request, kept: Reference | None, limit: int
 ) -> Iterator[Examples]:
     options = replace(wanted.options, limit=limit)
-    shape = model.config.shape
+    shape, names = model.config.shape, model.config.columns
     if wanted.data is not None:
-        with open_stream(wanted.data, options, default_split="train", like=shape) as examples:
+        stream = open_stream(wanted.data, options, default_split="train", like=shape, names=names)
+        with stream as examples:
             check_shape(model, examples)
             yield examples
         return
@@ -182,7 +183,7 @@ def _open_training_data(
     with ExitStack() as stack:
         try:
             _check_place(spec)
-            opened = open_stream(spec, options, default_split="train", like=shape)
+            opened = open_stream(spec, options, default_split="train", like=shape, names=names)
             examples = stack.enter_context(opened)
             check_shape(model, examples)
             if os.path.isfile(spec) and examples.digest != digest:

@@ -109,7 +109,8 @@ def _distances(x: Tensor, data: Dataset, metrics: list[str], seed: int) -> dict[
 
 def _whole(samples: SampleFile) -> Tensor:
     # Into its place block by block: a reader that gives all at once holds it a second time.
-    x = torch.empty(len(samples), *samples.shape)
+    dtype = torch.float64 if samples.wide else torch.float32
+    x = torch.empty(len(samples), *samples.shape, dtype=dtype)
     start = 0
     for block in _batches(samples, _block(samples)):
         x[start : start + len(block)] = block

@@ -128,11 +128,11 @@ def _evaluated(
     how: Likelihoods,
     tick: Callable[[int], None],
 ) -> Iterator[Evaluated]:
-    device = vae.data_scale.device
-    offset = 0.0 if vae.config.is_image else vae.log_scale()
+    device = vae.device
+    offset = 0.0 if vae.config.is_image else vae.units.log_scale
     for start, batch in batches:
         indices = range(start, start + len(batch))
-        x = _observed(vae, vae.flatten(batch.to(device)), how.seed, indices)
+        x = _observed(vae, vae.flatten(batch), how.seed, indices)
         figures: dict[str, Tensor] = {}
         if {"elbo", "iwae"} & set(how.metrics):
             figures |= _bounds(vae, x, how, indices)
@@ -250,7 +250,7 @@ def vae_features(
     def samples() -> Iterator[Tensor]:
         for start in range(0, count, batch_size):
             part = range(start, min(start + batch_size, count))
-            noise = SampleNoise(seed, part, vae.data_scale.device)
+            noise = SampleNoise(seed, part, vae.device)
             yield sample_vae(vae, noise, denoise=True).cpu()
 
     return feature_distances(

@@ -29,6 +29,7 @@ OVERHEAD = 64 << 20  # bytes of a file that are no dataset's data, beyond as man
 
 _FILTERS = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32, h5z.FILTER_LZF}
 _FLOATS = (h5t.IEEE_F32LE, h5t.IEEE_F32BE)
+_DOUBLES = (h5t.IEEE_F64LE, h5t.IEEE_F64BE)
 _INTEGERS = (
     *(h5t.STD_I8LE, h5t.STD_I16LE, h5t.STD_I32LE, h5t.STD_I64LE),
     *(h5t.STD_U8LE, h5t.STD_U16LE, h5t.STD_U32LE),
@@ -86,13 +87,16 @@ def is_group(group: Any, member: str) -> bool:
     return bool(h5o.get_info(group.id, _encoded(member)).type == h5o.TYPE_GROUP)
 
 
-def dataset(group: Any, member: str, title: str, file_size: int, name: str) -> Found:
+def dataset(
+    group: Any, member: str, title: str, file_size: int, name: str, *, wide: bool = False
+) -> Found:
     """Check one member of ``group`` that must be a dataset of numbers.
 
     Args:
         group: an `h5py.Group`.
         member: name within the group; a hard link.
-        title: name within the file; ``labels`` are integers, all others float32.
+        title: name within the file; ``labels`` are integers, all others float32, or if ``wide``
+            float64.
         file_size: bytes of the whole file.
         name: what messages call the file.
 
@@ -107,7 +111,8 @@ def dataset(group: Any, member: str, title: str, file_size: int, name: str) -> F
     found = h5d.open(group.id, key)
     integer = title == "labels"
     kind = found.get_type()
-    if not any(kind.equal(candidate) for candidate in (_INTEGERS if integer else _FLOATS)):
+    known = _INTEGERS if integer else (*_FLOATS, *_DOUBLES) if wide else _FLOATS
+    if not any(kind.equal(candidate) for candidate in known):
         raise DamagedInputError(f"{what} is not of {'integers' if integer else 'float32'}")
     space = found.get_space()
     if space.get_simple_extent_type() != h5s.SIMPLE:

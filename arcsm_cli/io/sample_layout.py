@@ -3,7 +3,8 @@
 from typing import Any
 
 from arcsm_cli.errors import DamagedInputError
-from arcsm_cli.io import hdf5_guard
+from arcsm_cli.io import bounded_json, hdf5_guard
+from arcsm_cli.io.column_names import sound_names
 from arcsm_cli.io.hdf5_guard import Found
 from arcsm_cli.io.provenance import parse_chain
 from arcsm_cli.io.streams import show
@@ -13,6 +14,7 @@ FORMAT_VERSION = 1
 EXAMPLES = ("samples", "clean", "corrupted")  # these share one shape
 LABELS = "labels"
 STATISTICS = "statistics"
+_MAX_NAMES = 16 << 20  # characters
 
 
 def read_header(file: Any, name: str) -> list[dict[str, Any]]:
@@ -36,6 +38,24 @@ def read_header(file: Any, name: str) -> list[dict[str, Any]]:
     return parse_chain(hdf5_guard.text_attribute(file, "provenance", name) or "", name)
 
 
+def read_columns(file: Any, shape: tuple[int, ...], name: str) -> list[str] | None:
+    """Return the names of the columns of samples of a shape (N, D), or None.
+
+    Raises:
+        DamagedInputError: they are no D different names.
+    """
+    text = hdf5_guard.text_attribute(file, "columns", name)
+    if text is None:
+        return None
+    try:
+        columns = bounded_json.parse(text, size=_MAX_NAMES)
+    except bounded_json.JSONError as error:
+        raise DamagedInputError(f"{name}: its columns {error}") from error
+    if len(shape) != 2 or not isinstance(columns, list) or not sound_names(columns, shape[1]):
+        raise DamagedInputError(f"{name}: its columns are not the names of columns of vectors")
+    return columns
+
+
 def find(file: Any, size: int, name: str) -> dict[str, Found]:
     """The datasets of an `h5py.File` by name, ``samples`` first, all checked.
 
@@ -49,7 +69,7 @@ def find(file: Any, size: int, name: str) -> dict[str, Found]:
     """
     present = hdf5_guard.members(file, {*EXAMPLES, LABELS, STATISTICS}, 16, name)
     found = {
-        key: hdf5_guard.dataset(file, key, key, size, name)
+        key: hdf5_guard.dataset(file, key, key, size, name, wide=key in EXAMPLES)
         for key in (*EXAMPLES, LABELS)
         if key in present
     }

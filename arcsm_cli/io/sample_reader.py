@@ -29,11 +29,13 @@ class SampleReader:
             file = h5py.File(path, "r", locking=False)
             self._provenance = sample_layout.read_header(file, name)
             self._found = sample_layout.find(file, path.stat().st_size, name)
+            self._columns = sample_layout.read_columns(file, self._found["samples"].shape, name)
 
-    def contents(self) -> tuple[dict[str, tuple[int, ...]], str]:
-        """Return the shapes of the datasets by name, and the provenance as JSON."""
+    def contents(self) -> tuple[dict[str, tuple[int, ...]], bool, list[str] | None, str]:
+        """Return the datasets' shapes, whether samples are float64, names, the provenance."""
         shapes = {name: found.shape for name, found in self._found.items()}
-        return shapes, bounded_json.dump(self._provenance)
+        wide = self._found["samples"].dataset.dtype.itemsize == 8
+        return shapes, wide, self._columns, bounded_json.dump(self._provenance)
 
     def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Return rows ``start`` to ``stop`` of a dataset, in the type that the file has.

@@ -36,18 +36,24 @@ class SampleWriter:
         path: the file to write; an existing one is replaced.
         shape: of one example: (C, H, W) or (D,).
         provenance: the chain of commands, this one last.
+        columns: names of the D columns of vectors, where they have names.
 
     Raises:
         OSError: the system refused to write; nothing else of HDF5's comes through.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], shape: tuple[int, ...], provenance: list[dict[str, Any]]
+        self,
+        path: str | os.PathLike[str],
+        shape: tuple[int, ...],
+        provenance: list[dict[str, Any]],
+        columns: tuple[str, ...] | None = None,
     ) -> None:
         if not shape or min(shape) < 1 or len(shape) >= hdf5_guard.MAX_DIMENSIONS:
             raise ValueError(f"no example has the shape {shape}")
         self.shape = tuple(shape)
         self._rows = 0
+        self._wide = False
         self._pending: dict[str, list[NDArray[Any]]] = {}
         self._waiting = 0  # examples in it
         self._file: Any = None
@@ -58,6 +64,8 @@ class SampleWriter:
                 self._file.attrs["format"] = FORMAT
                 self._file.attrs["format_version"] = FORMAT_VERSION
                 self._file.attrs["provenance"] = bounded_json.dump(provenance)
+                if columns:
+                    self._file.attrs["columns"] = bounded_json.dump(list(columns))
         except BaseException:
             self._abandon()
             raise
@@ -77,9 +85,10 @@ class SampleWriter:
         """Add a batch of examples; every batch must give the same datasets as the first.
 
         Args:
-            samples: (N, *shape) array or tensor, finite.
-            clean: what the examples were before corruption, as ``samples``.
-            corrupted: what they were after it, as ``samples``.
+            samples: (N, *shape) array or tensor, finite. Vectors that are float64 in the first
+                batch with examples are written so, all else as float32.
+            clean: what the examples were before corruption, in the type of ``samples``.
+            corrupted: what they were after it, likewise.
             labels: (N,) integers.
             statistics: by name, (N, ...) floats; infinite where a density is zero, never NaN.
 
@@ -90,7 +99,13 @@ class SampleWriter:
         """
         given = {"samples": samples, "clean": clean, "corrupted": corrupted, "labels": labels}
         given |= {f"{STATISTICS}/{key}": value for key, value in sorted((statistics or {}).items())}
-        arrays = {key: _array(key, value) for key, value in given.items() if value is not None}
+        if not self._rows:  # a file without examples says nothing of their type
+            self._wide = len(self.shape) == 1 and _is_double(samples)
+        arrays = {
+            key: _array(key, value, wide=self._wide and key in EXAMPLES)
+            for key, value in given.items()
+            if value is not None
+        }
         if self._pending and self._pending.keys() != arrays.keys():
             raise ValueError(f"batches differ in their datasets: {sorted(arrays)}")
         count = len(arrays["samples"])
@@ -188,8 +203,10 @@ class SampleFile:
 
     Attributes:
         shape: of one example: (C, H, W) or (D,).
+        wide: whether examples are float64, since float32 does not carry them.
         names: the datasets present: ``samples`` first, then ``clean``, ``corrupted``, ``labels``
             and ``statistics/NAME`` as far as they are there.
+        columns: names of the D columns of vectors; None where they have no names.
         provenance: the chain of commands that made the file, oldest first.
 
     Raises:
@@ -211,7 +228,8 @@ class SampleFile:
                 check_heaps(file, self._name)
             self._reader = Isolated(lambda: SampleReader(path, self._name), self._name)
             stack.callback(self._reader.close)
-            shapes, chain = self._reader.call("contents")
+            shapes, self.wide, columns, chain = self._reader.call("contents")
+            self.columns: tuple[str, ...] | None = None if columns is None else tuple(columns)
             self._shapes: dict[str, tuple[int, ...]] = {k: tuple(v) for k, v in shapes.items()}
             self.provenance = parse_chain(chain, self._name)
             self.names = list(self._shapes)
@@ -225,7 +243,8 @@ class SampleFile:
         """Examples ``start`` to ``stop`` (not included, cut at the end) of one dataset.
 
         Returns:
-            (stop - start, ...) float32, finite (statistics may be infinite); ``labels`` as int64.
+            (stop - start, ...) float32, finite (statistics may be infinite); ``labels`` as int64,
+            examples of a `wide` file as float64.
 
         Raises:
             DamagedInputError: the block cannot be read, or holds NaN or infinity.
@@ -236,7 +255,7 @@ class SampleFile:
         stop = max(start, stop)
         size = (stop - start) * math.prod(row) * 8  # at most so many bytes
         block = self._reader.call("read", name, start, stop, size=size)
-        array = np.asarray(block, dtype=np.int64 if name == "labels" else np.float32)
+        array: NDArray[Any] = np.asarray(block, dtype=_dtype(name, wide=block.dtype.itemsize == 8))
         if not _sound(name, array):
             raise DamagedInputError(
                 f"{self._name}: dataset {show(name)} holds NaN or infinite values"
@@ -254,15 +273,27 @@ class SampleFile:
         self.close()
 
 
-def _array(key: str, values: Any) -> NDArray[Any]:
+def _is_double(values: Any) -> bool:
+    return str(getattr(values, "dtype", "")).endswith("float64")  # of an array or a tensor
+
+
+def _dtype(key: str, *, wide: bool) -> Any:
+    if key == "labels":
+        return np.int64
+    return np.float64 if wide and key in EXAMPLES else np.float32
+
+
+def _array(key: str, values: Any, *, wide: bool) -> NDArray[Any]:
     if hasattr(values, "detach"):  # a tensor, wherever it lies; bfloat16 is unknown to numpy
         values = values.detach().cpu()
-        values = (values.float() if values.is_floating_point() else values).numpy()
+        if values.is_floating_point() and not _is_double(values):
+            values = values.float()
+        values = values.numpy()
     values = np.asarray(values)
     if key == "labels" and values.dtype.kind not in "iub":
         raise ValueError(f"labels are {values.dtype}, where integers are expected")
     with np.errstate(over="ignore"):  # becomes infinite, which is reported
-        return np.array(values, dtype=np.int64 if key == "labels" else np.float32, order="C")
+        return np.array(values, dtype=_dtype(key, wide=wide), order="C")
 
 
 def _row_bytes(array: NDArray[Any]) -> int:

@@ -14,6 +14,7 @@ from arcsm_cli.models.context import ContextNetwork
 from arcsm_cli.models.made import MADE
 from arcsm_cli.models.order import variable_order
 from arcsm_cli.models.pixelcnn import PixelCNN
+from arcsm_cli.models.units import FileUnits
 
 
 class Stage(nn.Module):
@@ -45,8 +46,6 @@ class AutoregressiveModel(nn.Module):
     order: Tensor
     mean: Tensor
     sd: Tensor
-    data_shift: Tensor
-    data_scale: Tensor
     stages: nn.ModuleList
 
     def __init__(self, config: ModelConfig) -> None:
@@ -59,8 +58,9 @@ class AutoregressiveModel(nn.Module):
         self.low_precision = False
         order = variable_order(config.order, config.shape, config.order_seed)
         self.register_buffer("order", order, persistent=False)
-        for name in ("mean", "sd", "data_shift", "data_scale"):
-            # Data scale and preconditioning are settings, not weights: they live in the config.
+        self.units = FileUnits(config.data_shift, config.data_scale, config.dimensions)
+        for name in ("mean", "sd"):
+            # Preconditioning is settings, not weights: it lives in the config.
             values = torch.tensor(getattr(config, name)).expand(config.dimensions)[order]
             self.register_buffer(name, values.clone(), persistent=False)
 
@@ -80,14 +80,22 @@ class AutoregressiveModel(nn.Module):
         return [stage for stage in self.stages if isinstance(stage, Stage)]
 
     def sort(self, x: Tensor) -> Tensor:
-        """Map examples in file units, (B, *shape), to sorted ones, (B, D)."""
-        return (x.flatten(1)[:, self.order] - self.data_shift) / self.data_scale
+        """Map examples in file units, (B, *shape), to sorted ones, (B, D), on the model's device.
+
+        Examples may be float64, and lie elsewhere; see `FileUnits`.
+        """
+        return self.units.to_model(x.flatten(1), self.mean.dtype).to(self.mean.device)[
+            :, self.order
+        ]
 
     def unsort(self, x: Tensor) -> Tensor:
-        """Map sorted examples (B, D) back to file units and shape, (B, *shape)."""
+        """Map sorted examples (B, D) back to file units and shape, (B, *shape).
+
+        They are float64 where float32 does not carry such values; see `FileUnits.to_file`.
+        """
         y = torch.empty_like(x)
-        y[:, self.order] = x * self.data_scale + self.data_shift
-        return y.view(-1, *self.config.shape)
+        y[:, self.order] = x
+        return self.units.to_file(y).view(-1, *self.config.shape)
 
     def contexts(self, batch: Batch | Tensor, level: int = -1) -> Tensor:
         """Return all contexts (B, D / S, C) of sorted examples (B, D) in one pass."""

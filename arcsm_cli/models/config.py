@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from arcsm_cli.errors import DamagedInputError
+from arcsm_cli.io.column_names import sound_names
 from arcsm_cli.models.order import ORDERS
 from arcsm_cli.registry import CONTEXTS
 
@@ -41,6 +42,7 @@ class ModelConfig:
         data_shift, data_scale: model value = (file value - shift) / scale, one number for images,
             D numbers for vectors.
         mean, sd: of the data in the model's scale, likewise one number or D (preconditioning).
+        columns: names of the D columns of vectors, where the training data had names.
     """
 
     shape: tuple[int, ...]
@@ -62,6 +64,7 @@ class ModelConfig:
     data_scale: tuple[float, ...] = (1.0,)
     mean: tuple[float, ...] = (0.0,)
     sd: tuple[float, ...] = (1.0,)
+    columns: tuple[str, ...] = ()
 
     @property
     def dimensions(self) -> int:
@@ -81,7 +84,8 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return values if self.columns else {k: v for k, v in values.items() if k != "columns"}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
@@ -101,7 +105,11 @@ class ModelConfig:
         clean: dict[str, Any] = {}
         for key, value in values.items():
             kind = kinds.get(key)
-            if kind is None:
+            if key == "columns":
+                if not isinstance(value, list) or not sound_names(value, len(value)):
+                    raise DamagedInputError("the checkpoint's config.columns are not names")
+                clean[key] = tuple(value)
+            elif kind is None:
                 number = int if key in whole else (int, float)
                 if not isinstance(value, list) or not all(
                     isinstance(v, number) and not isinstance(v, bool) and abs(v) <= _LARGEST
@@ -136,6 +144,8 @@ class ModelConfig:
             "shape must be D or C, H, W, all at least 1": len(self.shape) in (1, 3)
             and min(self.shape) >= 1
             and self.dimensions <= _MOST_DIMENSIONS,
+            "columns must be the names of D columns of vectors": not self.columns
+            or self.shape == (len(self.columns),),
             f"annealing is one of {', '.join(ANNEALINGS)}": self.annealing in ANNEALINGS,
             f"order is one of {', '.join(ORDERS)}": self.order in ORDERS,
             "order_seed must be at least 0 and below 2^63": 0 <= self.order_seed < 1 << 63,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from arcsm_cli.models.once import differentiable_once
+from arcsm_cli.models.units import FileUnits
 from arcsm_cli.models.vae_config import TRIANGULAR, VAEConfig
 from arcsm_cli.models.vae_networks import (
     Decoder,
@@ -44,9 +45,6 @@ class VAE(nn.Module):
 
     kind: ClassVar[str] = "vae"
 
-    data_shift: Tensor
-    data_scale: Tensor
-
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         problem = config.problem()
@@ -59,9 +57,12 @@ class VAE(nn.Module):
         if config.decoder == "gaussian":
             self.log_sd = nn.Parameter(torch.zeros(()))
         self.scores = score_estimator(config)
-        for name in ("data_shift", "data_scale"):
-            values = torch.tensor(getattr(config, name)).expand(config.dimensions)
-            self.register_buffer(name, values.clone(), persistent=False)
+        self.units = FileUnits(config.data_shift, config.data_scale, config.dimensions)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
 
     @property
     def is_binary(self) -> bool:
@@ -69,12 +70,15 @@ class VAE(nn.Module):
         return self.config.decoder == "bernoulli"
 
     def flatten(self, x: Tensor) -> Tensor:
-        """Map examples in file units (B, *shape) to the model's scale, (B, D)."""
-        return (x.flatten(1) - self.data_shift) / self.data_scale
+        """Map examples in file units (B, *shape), float32 or float64, to the model's scale, (B, D).
+
+        They may lie elsewhere; the result is on the model's device.
+        """
+        return self.units.to_model(x.flatten(1)).to(self.device)
 
     def unflatten(self, x: Tensor) -> Tensor:
-        """Map examples (B, D) back to file units and shape, (B, *shape)."""
-        return (x * self.data_scale + self.data_shift).view(-1, *self.config.shape)
+        """Map examples (B, D) back to file units, (B, *shape); see `FileUnits.to_file`."""
+        return self.units.to_file(x).view(-1, *self.config.shape)
 
     def encode(self, x: Tensor, eps: Tensor) -> Tensor:
         """Return the codes (B, L) of examples (B, D) with standard normals eps (B, L)."""
@@ -115,10 +119,6 @@ class VAE(nn.Module):
             return (uniform < out.sigmoid()).to(z.dtype)
         drawn: Tensor = out + self.log_sd.clamp(min=_NARROWEST).exp() * noise
         return drawn
-
-    def log_scale(self) -> float:
-        """Return the sum of the log scales, nats: density in file units = the model's minus it."""
-        return float(self.data_scale.log().sum())
 
 
 class _BernoulliLogLikelihood(torch.autograd.Function):

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from arcsm_cli.errors import DamagedInputError
+from arcsm_cli.io.column_names import sound_names
 
 METHODS = ("elbo", "csm", "ssm", "ssm-ar", "stein", "spectral")
 TRIANGULAR = ("csm", "ssm-ar")
@@ -34,6 +35,7 @@ class VAEConfig:
         context_width, score_hidden: of the conditional score network (csm, ssm-ar).
         particles: samples an example that stein and spectral estimate the score from.
         data_shift, data_scale: model value = (file value - shift) / scale, one number or D.
+        columns: names of the D columns of vectors, where the training data had names.
     """
 
     shape: tuple[int, ...]
@@ -48,6 +50,7 @@ class VAEConfig:
     particles: int = 100
     data_shift: tuple[float, ...] = (0.0,)
     data_scale: tuple[float, ...] = (1.0,)
+    columns: tuple[str, ...] = ()
 
     @property
     def dimensions(self) -> int:
@@ -66,7 +69,8 @@ class VAEConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return values if self.columns else {k: v for k, v in values.items() if k != "columns"}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> VAEConfig:
@@ -75,12 +79,16 @@ class VAEConfig:
         Raises:
             DamagedInputError: for unknown or missing keys, wrong types, values out of range.
         """
-        if not isinstance(values, dict) or values.keys() != {f.name for f in fields(cls)}:
+        known = {f.name for f in fields(cls)}
+        if not isinstance(values, dict) or values.keys() | {"columns"} != known:
             raise DamagedInputError("the checkpoint's config does not have the keys of a VAE's")
         clean: dict[str, Any] = {}
         for key, value in values.items():
             kind = _KINDS[key]
-            if isinstance(kind, tuple):
+            if key == "columns":
+                sound = isinstance(value, list) and sound_names(value, len(value))
+                value = tuple(value) if sound else None
+            elif isinstance(kind, tuple):
                 sound = isinstance(value, list) and all(
                     type(v) in kind and abs(v) <= _LARGEST for v in value
                 )
@@ -103,6 +111,8 @@ class VAEConfig:
         checks = {
             "shape must be D or C, H, W, all at least 1": shaped
             and self.dimensions <= _MOST_VALUES,
+            "columns must be the names of D columns of vectors": not self.columns
+            or self.shape == (len(self.columns),),
             f"latent-dim must be between 1 and {_MOST_LATENT}": (
                 1 <= self.latent_dim <= _MOST_LATENT
             ),
@@ -155,4 +165,5 @@ _KINDS: dict[str, Any] = {
     "particles": int,
     "data_shift": _NUMBERS,
     "data_scale": _NUMBERS,
+    "columns": (str,),
 }

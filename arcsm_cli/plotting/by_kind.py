@@ -190,7 +190,10 @@ def figure_of_vae(
     if latent and columns is not None:
         raise UsageError("--columns is for images, --latent draws codes")
     options = replace(options, limit=count or (CODES if latent else RECONSTRUCTIONS))
-    examples = load_data(data, options, default_split="test", like=vae.config.shape)
+    config = vae.config
+    examples = load_data(
+        data, options, default_split="test", like=config.shape, names=config.columns
+    )
     check_shape(vae, examples)
     with _naming(path):
         if not latent:

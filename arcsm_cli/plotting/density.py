@@ -102,7 +102,8 @@ def conditionals(model: AutoregressiveModel, values: list[float], windows: list[
     if given == 1:
         pairs = pairs.flip(1)
     log_p = torch.cat([part[:, 1] for part in _evaluate(model, pairs, lambda _: None)])
-    scaled = _checked(log_p - model.data_scale[1].cpu().double().log())
+    scale = np.broadcast_to(model.config.data_scale, 2)[1 - given]
+    scaled = _checked(log_p - math.log(scale))
     return Slices(given, values, points.numpy(), scaled.reshape(len(values), _CURVE))
 
 
@@ -137,7 +138,7 @@ def _evaluate(
 ) -> Iterator[Tensor]:
     """Yield log p(x_d | x_<d) in the model's scale, (B, D), for the rows of x in file units."""
     for part in torch.split(x, _BATCH):
-        rows = model.sort(part.to(model.mean.device, model.mean.dtype))
+        rows = model.sort(part)
         log_p = log_likelihood(model, rows).cpu().double()
         tick(len(part))
         yield log_p

@@ -40,12 +40,12 @@ def codes_of(vae: VAE, data: Dataset) -> NDArray[np.float64]:
     Raises:
         DamagedInputError: the weights are so large that codes overflow.
     """
-    device = vae.data_scale.device
+    device = vae.device
     parts = []
     start = 0
     for x in data.batches(_BATCH):
         noise = SampleNoise(0, range(start, start + len(x)), device)
-        parts.append(vae.encode(vae.flatten(x.to(device)), noise.normal(vae.config.latent_dim)))
+        parts.append(vae.encode(vae.flatten(x), noise.normal(vae.config.latent_dim)))
         start += len(x)
     codes = torch.cat(parts).double().cpu()
     if not codes.isfinite().all() or codes.abs().max() > _LARGEST:
@@ -56,7 +56,7 @@ def codes_of(vae: VAE, data: Dataset) -> NDArray[np.float64]:
 @torch.no_grad()
 def versions(vae: VAE, data: Dataset) -> dict[str, NDArray[np.float32]]:
     """Return images of the data, their reconstructions, and as many samples, by name."""
-    device = vae.data_scale.device
+    device = vae.device
     z = torch.from_numpy(codes_of(vae, data)).float().to(device)
     noise = SampleNoise(0, range(len(data)), device)
     shown = {

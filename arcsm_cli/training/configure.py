@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -10,10 +11,9 @@ from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.errors import UsageError
 from arcsm_cli.io.streams import label
 from arcsm_cli.models.config import LIKELIHOODS, ModelConfig, noise_levels, parameter_width
+from arcsm_cli.training.scaling import scaling_of, warn_of_scales
 
 _T = TypeVar("_T")
-
-_STATISTICS_EXAMPLES = 20_000
 
 
 class PixelCNNSize(NamedTuple):
@@ -70,18 +70,8 @@ def model_config(data: Dataset, choices: Choices) -> ModelConfig:
     """
     _check_fit(data, choices)
     image = data.kind == "image"
-    x = data.take(torch.arange(min(len(data), _STATISTICS_EXAMPLES))).double()
-    flat = x.flatten(1)
-    if image:
-        shift, scale = torch.tensor([0.5]), torch.tensor([0.5])
-        mean, sd = flat.mean().view(1), flat.std(unbiased=False).view(1)
-    else:
-        mean, sd = flat.mean(0), flat.std(0, unbiased=False)
-        if choices.standardize:
-            shift, scale = mean, sd.clamp(min=1e-6)
-        else:
-            shift, scale = torch.tensor([0.0]), torch.tensor([1.0])
-    mean, sd = (mean - shift) / scale, (sd / scale).clamp(min=1e-3)
+    shift, scale, mean, sd = scaling_of(data, standardize=choices.standardize)
+    spread, sd = sd, sd.clamp(min=1e-3)
     discrete = choices.likelihood == LIKELIHOODS[-1]
     if discrete:  # its parameters are stated for [-1, 1] itself
         mean, sd = torch.tensor([0.0]), torch.tensor([1.0])
@@ -92,7 +82,7 @@ def model_config(data: Dataset, choices: Choices) -> ModelConfig:
         width = parameter_width(choices.likelihood, components, site)
     size = SIZES[choices.size or "paper"]
 
-    dimensions = flat.shape[1]
+    dimensions = math.prod(data.shape)
     widths = (64, 64) if dimensions <= 16 else (512, 512) if dimensions <= 256 else (1024, 1024)
     config = ModelConfig(
         shape=data.shape,
@@ -110,14 +100,17 @@ def model_config(data: Dataset, choices: Choices) -> ModelConfig:
         residual=choices.residual,
         score_hidden=choices.score_hidden or ((64, 64) if image else (64, 64, 64)),
         annealing=choices.annealing,
-        data_shift=tuple(shift.tolist()),
-        data_scale=tuple(scale.tolist()),
+        data_shift=shift,
+        data_scale=scale,
         mean=tuple(mean.tolist()),
         sd=tuple(sd.tolist()),
+        columns=data.columns or (),
     )
     problem = config.problem()
     if problem:
         raise UsageError(problem)
+    if not image and not choices.standardize:
+        warn_of_scales(data, spread, config.levels[-1])
     return config
 
 

@@ -164,7 +164,7 @@ def _add_gradient(state: TrainState, stored: Batch, stage: int) -> Tensor:
     Every rank draws the numbers of the whole batch, which costs little, and computes its part; of
     this, part after part where gradients are accumulated.
     """
-    settings, task, ranks, device = state.settings, state.task, state.ranks, stored.x.device
+    settings, task, ranks, device = state.settings, state.task, state.ranks, stored.given.device
     generator = generator_for(settings.seed, Purpose.NOISE, state.step, device)
     batch = stored.holding(as_float(stored.x))
     prepared = task.prepare(state.model, batch, generator, settings, stage, training=True)

@@ -196,6 +196,8 @@ def _check_objective(theirs: Any, objective: str) -> None:
 
 def _check_config(theirs: Any, ours: dict[str, Any], name: str) -> None:
     """Refuse to continue a run of another model; the message names the option that differs."""
+    if isinstance(theirs, dict) and "columns" not in theirs:  # their names were not kept once
+        ours = {key: value for key, value in ours.items() if key != "columns"}
     if not isinstance(theirs, dict) or theirs.keys() != ours.keys():
         raise DamagedInputError(f"{name}: its config is not that of a model")
     # The levels come last: what else differs may have decided them.

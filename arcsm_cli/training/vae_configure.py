@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
-
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.errors import UsageError
 from arcsm_cli.io.streams import label
 from arcsm_cli.models.vae_config import TRIANGULAR, VAEConfig
+from arcsm_cli.training.scaling import scaling_of
 
-_STATISTICS_EXAMPLES = 20_000
 _CHANNELS = (64, 128, 256)
 
 
@@ -43,12 +41,10 @@ def vae_config(data: Dataset, choices: VAEChoices) -> VAEConfig:
     grey = image and data.shape[0] == 1
     decoder = choices.decoder or ("bernoulli" if grey else "gaussian")
     network = choices.network or ("conv" if choices.channels or (image and not grey) else "mlp")
-    shift, scale = [0.0], [1.0]
-    if decoder == "gaussian" and image:
-        shift, scale = [0.5], [0.5]
-    elif decoder == "gaussian":
-        x = data.take(torch.arange(min(len(data), _STATISTICS_EXAMPLES))).double()
-        shift, scale = x.mean(0).tolist(), x.std(0, unbiased=False).clamp(min=1e-6).tolist()
+    shift: tuple[float, ...] = (0.0,)
+    scale: tuple[float, ...] = (1.0,)
+    if decoder == "gaussian":
+        shift, scale, *_ = scaling_of(data, standardize=True)
     config = VAEConfig(
         shape=data.shape,
         latent_dim=choices.latent_dim or (32 if network == "conv" else 8),
@@ -60,8 +56,9 @@ def vae_config(data: Dataset, choices: VAEChoices) -> VAEConfig:
         context_width=choices.context_width or 16,
         score_hidden=choices.score_hidden or (64, 64),
         particles=choices.particles or 100,
-        data_shift=tuple(shift),
-        data_scale=tuple(scale),
+        data_shift=shift,
+        data_scale=scale,
+        columns=data.columns or (),
     )
     problem = config.problem()
     if problem:

@@ -84,7 +84,7 @@ class VAETask:
         model = state.averaged_model()
         if not model.config.is_image:
             return None
-        noise = SampleNoise(state.settings.seed, range(count), model.data_scale.device)
+        noise = SampleNoise(state.settings.seed, range(count), model.device)
         pictures: Tensor = sample_vae(model, noise, denoise=True)
         return pictures
 

@@ -214,8 +214,9 @@ def test_channels_last_images_are_transposed_and_not_reshaped(rng: np.random.Gen
 
 
 @pytest.mark.parametrize("dtype", ["u1", ">f4", "<f8", "<i4", "?"])
-def test_vectors_of_any_number_type_become_float32(dtype: str) -> None:
-    assert image_or_vector(np.ones((2, 3), dtype), "x").dtype == torch.float32
+def test_vectors_of_any_number_type_become_floats_that_hold_them(dtype: str) -> None:
+    most = np.full((2, 3), np.iinfo(dtype).max if dtype[-2] in "iu" else 1, dtype)
+    assert image_or_vector(most, "x").tolist() == most.tolist()
 
 
 def test_eight_bit_images_stay_eight_bit() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from arcsm_cli.data.dataset import DataOptions
 from arcsm_cli.data.tables import read_table
-from arcsm_cli.errors import DamagedInputError
+from arcsm_cli.errors import ArcsmError, DamagedInputError, UsageError
 
 Hostile = Callable[[], AbstractContextManager[None]]
 
@@ -24,8 +26,17 @@ quick = settings(
 def table(folder: Path, text: str) -> list[list[float]]:
     path = folder / "t.csv"
     path.write_text(text, encoding="utf-8", newline="")
-    values: list[list[float]] = read_table(path).tolist()
+    values: list[list[float]] = read_table(path).values.tolist()
     return values
+
+
+def read(folder: Path, text: str, **options: Any) -> tuple[tuple[str, ...] | None, Any]:
+    """Names and numbers of a table."""
+    path = folder / "t.csv"
+    path.write_text(text, encoding="utf-8", newline="")
+    given = {k: ",".join(v) if isinstance(v, tuple) else v for k, v in options.items()}
+    found = read_table(path, DataOptions(**given))
+    return found.columns, found.values.tolist()
 
 
 @quick
@@ -54,7 +65,7 @@ def test_any_bytes_are_numbers_or_damaged(tmp_path: Path, content: bytes, hostil
     path = tmp_path / "t.csv"
     path.write_bytes(content)
     with hostile():
-        assert bool(read_table(path).isfinite().all())
+        assert bool(read_table(path).values.isfinite().all())
 
 
 @quick
@@ -123,3 +134,123 @@ def test_a_table_without_numbers_is_refused(tmp_path: Path, text: str) -> None:
 def test_an_open_quote_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DamagedInputError, match="not a table"):
         table(tmp_path, '1,"2\n3,4\n')
+
+
+NUMBERS = "0.5,-1.5,2.5\n1.5,2.5,0.25\n"
+VALUES = [[0.5, -1.5, 2.5], [1.5, 2.5, 0.25]]
+
+
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        ("a,b,c", ("a", "b", "c")),
+        ("0,1,2", ("0", "1", "2")),  # what pandas writes for columns without names
+        ("id,2019,2020", ("id", "2019", "2020")),
+        ('"a, b",,a', ("a, b", "Unnamed: 1", "a")),
+        ("a,b,a", ("a", "b", "a.1")),
+        ("sep=,\na,b,c", ("a", "b", "c")),
+    ],
+)
+def test_a_header_names_the_columns(tmp_path: Path, header: str, names: tuple[str, ...]) -> None:
+    assert read(tmp_path, f"{header}\n{NUMBERS}") == (names, VALUES)
+
+
+@pytest.mark.parametrize(
+    "first", ["2019,2020,2021", "0,1", "0", "0,1,2\n3,4,5", "1,2,3 # note", ",,", "NA,NA,NA"]
+)
+def test_a_first_line_of_two_readings_is_refused(tmp_path: Path, first: str) -> None:
+    width = first.split("\n")[0].count(",") + 1
+    below = "\n".join(",".join(line.split(",")[:width]) for line in NUMBERS.split())
+    with pytest.raises(DamagedInputError):
+        read(tmp_path, f"{first}\n{below}\n")
+
+
+def test_the_option_decides_about_the_header(tmp_path: Path) -> None:
+    years = f"2019,2020,2021\n{NUMBERS}"
+    assert read(tmp_path, years, header="yes") == (("2019", "2020", "2021"), VALUES)
+    assert read(tmp_path, years, header="no") == (None, [[2019, 2020, 2021], *VALUES])
+
+
+@pytest.mark.parametrize("text", ["3,4\n5,6\n", "1,0\n0,1\n0,0\n", "1\n2.5\n3\n", "1,2,3\n"])
+def test_whole_numbers_above_whole_numbers_are_data(tmp_path: Path, text: str) -> None:
+    names, values = read(tmp_path, text)
+    assert (names, len(values)) == (None, text.count("\n"))
+
+
+@pytest.mark.parametrize("first", [",a,b,c", "Unnamed: 0,a,b,c", ",0,1,2", ",2019,2020,2021"])
+def test_an_unnamed_index_is_left_out(tmp_path: Path, first: str) -> None:
+    rows = "".join(f"{i + 3},{row}\n" for i, row in enumerate(NUMBERS.split()))
+    names, values = read(tmp_path, f"{first}\n{rows}")
+    assert (names, values) == (tuple(first.split(",")[1:]), VALUES)
+
+
+def test_a_header_one_name_short_belongs_to_a_table_with_an_index(tmp_path: Path) -> None:
+    assert read(tmp_path, "a b\n1 0.5 1.5\n2 2.5 3.5\n") == (
+        ("a", "b"),
+        [[0.5, 1.5], [2.5, 3.5]],
+    )
+
+
+def test_an_index_in_another_order_is_refused_unless_chosen(tmp_path: Path) -> None:
+    text = ",a\n3,0.5\n1,1.5\n2,2.5\n"
+    with pytest.raises(UsageError, match="--drop 1"):
+        read(tmp_path, text)
+    assert read(tmp_path, text, drop=("1",)) == (("a",), [[0.5], [1.5], [2.5]])
+    assert read(tmp_path, text, columns=("1", "a"))[1] == [[3, 0.5], [1, 1.5], [2, 2.5]]
+
+
+def test_columns_are_taken_by_name_or_number_and_others_need_hold_no_numbers(
+    tmp_path: Path,
+) -> None:
+    text = "job,age,2\nclerk,31,0.5\nnurse,40,\n"
+    assert read(tmp_path, text, columns=("age",)) == (("age",), [[31], [40]])
+    assert read(tmp_path, text, drop=("job", "2")) == (("age",), [[31], [40]])
+    swapped = read(tmp_path, f"a,b,c\n{NUMBERS}", columns=("3", "a"))
+    assert swapped == (("c", "a"), [[2.5, 0.5], [0.25, 1.5]])
+
+
+@pytest.mark.parametrize(
+    "options", [{"columns": ("x",)}, {"drop": ("4",)}, {"columns": ("a", "1")}, {"drop": (*"abc",)}]
+)
+def test_columns_that_are_not_there_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"t\.csv"):
+        read(tmp_path, f"a,b,c\n{NUMBERS}", **options)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0,125\n-0,5\n1,07\n",
+        "1,000\n1,037\n",
+        "x\n1,5\n2,25\n",
+        '"1,000",2\n',
+        "1,000;2\n3;4\n",
+        "1,5\t2\n3,5\t4\n",
+        "0,12 1,5\n0,25 1,5\n",
+        "1\u00a0000;2\n",
+    ],
+)
+def test_decimal_and_thousands_commas_are_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(DamagedInputError, match="write decimal points"):
+        read(tmp_path, text)
+
+
+def test_delimiters_at_the_ends_of_lines_make_no_column(tmp_path: Path) -> None:
+    rows = NUMBERS.replace("\n", ",\n")
+    assert read(tmp_path, f"a,b,c,\n{rows}") == (("a", "b", "c"), VALUES)
+
+
+def test_values_keep_their_double_precision(tmp_path: Path) -> None:
+    assert table(tmp_path, "100000000.25,1\n100000000.5,2\n")[0][0] == 100000000.25
+
+
+@quick
+@given(text=st.text("01,.\nab", max_size=30), header=st.sampled_from([None, "yes", "no"]))
+def test_no_option_makes_a_table_fail_otherwise(
+    tmp_path: Path, text: str, header: str | None
+) -> None:
+    try:
+        columns, values = read(tmp_path, text, header=header)
+    except ArcsmError:
+        return
+    assert columns is None or len(columns) == len(values[0])

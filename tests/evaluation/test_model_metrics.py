@@ -153,7 +153,7 @@ def test_the_bits_of_the_noise_are_those_of_data_without_entropy(
     random_model: Make, config: dict[str, Any]
 ) -> None:
     model = random_model(**config)
-    scale = float(model.data_scale[0]) * 0.1 * (255 if model.config.is_image else 1)
+    scale = float(model.config.data_scale[0]) * 0.1 * (255 if model.config.is_image else 1)
     bits = 0.5 * math.log2(2 * math.pi * math.e * scale**2)
     assert noise_bpd(model) == pytest.approx(bits)
 

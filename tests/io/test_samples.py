@@ -319,3 +319,13 @@ def test_samples_are_written_from_any_thread(path: Path) -> None:
     thread.join()
     with SampleFile(path) as file:
         assert len(file) == 2
+
+
+def test_double_precision_and_names_of_columns_come_back(path: Path) -> None:
+    values = 1e9 + np.random.default_rng(0).normal(size=(5, 2))
+    with SampleWriter(path, (2,), CHAIN, ("a", "b, c")) as writer:
+        writer.append(values[:0].astype(np.float32))  # an empty part says nothing of the type
+        writer.append(values)
+    with SampleFile(path) as file:
+        assert (file.wide, file.columns) == (True, ("a", "b, c"))
+        np.testing.assert_array_equal(file.read(0, 5), values)

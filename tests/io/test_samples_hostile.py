@@ -447,3 +447,8 @@ def test_names_that_are_not_utf8_are_quoted(path: Path, place: str) -> None:
         h5d.create(file[place].id, b"\xff", h5t.STD_I8LE, h5s.create_simple((4,)))
 
     assert "udcff" in refusal(build(path, change))
+
+
+@pytest.mark.parametrize("columns", ['["a"]', '["a","a"]', '["a",1]', '{"a":"b"}', "[", '["a",""]'])
+def test_names_that_are_not_those_of_the_columns_are_refused(path: Path, columns: str) -> None:
+    assert "columns" in refusal(build(path, nothing, columns=columns))

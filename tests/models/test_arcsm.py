@@ -184,3 +184,11 @@ def test_low_precision_touches_contexts_alone(random_model: Make) -> None:
 def test_an_unusable_config_is_refused() -> None:
     with pytest.raises(ValueError, match="descending"):
         ARCSM(ModelConfig(shape=(2,), levels=(0.1, 1.0)))
+
+
+def test_a_scale_of_its_own_keeps_a_column_far_from_zero(random_model: Make) -> None:
+    x = 1e9 + torch.randn(50, 3, dtype=torch.float64)
+    model = random_model(shape=(3,), data_shift=(1e9,) * 3, data_scale=(1.0, 2.0, 1.0))
+    rows = model.sort(x)
+    assert rows.abs().max() < 10
+    assert torch.allclose(model.unsort(rows).double(), x, rtol=0, atol=1e-6)

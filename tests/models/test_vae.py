@@ -335,7 +335,7 @@ def test_examples_come_back_in_file_units_and_shape(random_vae: Make) -> None:
     rows = vae.flatten(x)
     assert torch.allclose(rows[:, 3], (x[:, 0, 1, 1] - 3) / 2)
     assert torch.allclose(vae.unflatten(rows), x)
-    assert vae.log_scale() == pytest.approx(8 * math.log(2))
+    assert vae.units.log_scale == pytest.approx(8 * math.log(2))
 
 
 # Convolutions

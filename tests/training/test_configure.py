@@ -129,3 +129,64 @@ def test_choices_reach_the_config() -> None:
 
 def test_no_hidden_layers_are_a_choice_of_their_own() -> None:
     assert model_config(table(), Choices(hidden=())).hidden == ()
+
+
+def test_the_scale_is_that_of_all_rows() -> None:
+    sorted_rows = torch.cat([torch.zeros(24_000, 1), torch.ones(6_000, 1)])
+    config = model_config(Dataset("t", sorted_rows), Choices(standardize=True))
+    assert (config.data_shift, config.data_scale) == (
+        pytest.approx((0.2,)),
+        pytest.approx((0.4,)),
+    )
+
+
+@pytest.mark.parametrize("size", [1e-9, 1e-6, 1e6])
+def test_a_column_of_any_size_is_brought_to_variance_1(size: float) -> None:
+    config = model_config(table(size), Choices(standardize=True))
+    assert config.sd == pytest.approx((1.0,) * 3)
+    assert config.data_scale[2] == pytest.approx(3 * size, rel=0.1)
+
+
+def column(*values: float, rest: float = 5.0) -> Dataset:
+    """Noise beside a column k that holds these values and otherwise ``rest``."""
+    k = torch.full((400,), rest, dtype=torch.float64)
+    k[: len(values)] = torch.tensor(values)
+    noise = torch.randn(400, generator=torch.Generator().manual_seed(0)).double()
+    return Dataset("t.csv", torch.stack([noise, k], 1), columns=("a", "k"))
+
+
+@pytest.mark.parametrize(("values", "words"), [((), "one value"), ((5.01,), "nearly")])
+def test_columns_that_are_all_but_constant_are_named(
+    values: tuple[float, ...], words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model_config(column(*values), Choices(standardize=True))
+    assert words in caplog.text
+    assert "'k'" in caplog.text
+    assert "--drop k" in caplog.text
+
+
+def test_a_column_with_two_values_is_no_constant(caplog: pytest.LogCaptureFixture) -> None:
+    model_config(column(*[6.0] * 40), Choices(standardize=True))
+    assert not caplog.text
+
+
+def test_values_too_close_for_single_precision_are_to_be_standardised() -> None:
+    far = Dataset("t.csv", table().values.double() + 1e9)
+    with pytest.raises(UsageError, match=r"t\.csv: .*columns 1, 2, 3 .*--standardize"):
+        model_config(far, Choices())
+    assert model_config(far, Choices(standardize=True)).sd == pytest.approx((1.0,) * 3)
+
+
+def test_values_beyond_what_models_take_are_named() -> None:
+    for standardize in (False, True):
+        with pytest.raises(UsageError, match=r"t\.csv: column 2 \('k'\)"):
+            model_config(column(rest=1e30), Choices(standardize=standardize))
+
+
+def test_columns_that_the_noise_hides_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    model_config(table(1e-3), Choices())
+    assert "--standardize" in caplog.text
+
+
+def test_names_of_columns_reach_the_config() -> None:
+    assert model_config(column(), Choices()).columns == ("a", "k")
