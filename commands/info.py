@@ -40,7 +40,7 @@ def run(
       arcsm sample digits.safetensors -n 8 -o - | arcsm info -
     """
     from arcsm_cli.io.comparison_file import is_comparison
-    from arcsm_cli.io.streams import label, local_input, sniff
+    from arcsm_cli.io.streams import describe, label, local_input, sniff
 
     with local_input(file) as path:
         kind = sniff(path)
@@ -49,8 +49,11 @@ def run(
         elif kind == "checkpoint":
             found = _tensors(path)
         else:
+            with path.open("rb") as opened:
+                what = describe(opened.read(512))
             raise DamagedInputError(
-                f"{label(path)}: neither a checkpoint (safetensors) nor samples (HDF5) of arcsm"
+                f"{label(path)}: is {what}; no checkpoint (safetensors) and no samples (HDF5) of "
+                "arcsm, to which 'arcsm data' converts DATA"
             )
         result = {"file": label(path), "bytes": path.stat().st_size, **found}
         print_result(result if json else _summed_up(result), json=json)

@@ -5,8 +5,9 @@ import sys
 from collections.abc import Callable
 
 from arcsm_cli.cli.invocation import silence_stderr
+from arcsm_cli.notices import NOTICE
 
-_LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
+_LEVELS = {-1: logging.ERROR, 0: NOTICE, 1: logging.INFO, 2: logging.DEBUG}
 
 # A progress bar redraws the last line of the terminal; while one does, it prints for us.
 _printer: Callable[[str], None] | None = None
@@ -52,8 +53,8 @@ def configure(name: str, *, quiet: bool, verbose: int) -> None:
     Arguments:
         name: What every line begins with, such as ``arcsm train``.
         quiet: Errors only.
-        verbose: 0 shows warnings, 1 also what is being done, 2 also details and the warnings of
-            the libraries underneath.
+        verbose: 0 shows warnings and notices, 1 also what is being done, 2 also details and the
+            warnings of the libraries underneath.
     """
     level = _LEVELS[-1 if quiet else min(verbose, 2)]
     handler = _StderrHandler()

@@ -19,8 +19,8 @@ from arcsm_cli.distributed.launch import launched
 from arcsm_cli.errors import UnavailableError, UsageError
 
 _DATA_HELP = (
-    f"A data set ({', '.join(DATASETS)}) with or without :SPLIT, a file (.h5, .npz, .npy, .csv), "
-    "a folder of images, or - for standard input."
+    f"A data set ({', '.join(DATASETS)}) with or without :SPLIT, a file (.h5, .npz, .npy, .mat, "
+    ".csv) with or without ::ARRAY, a folder, .zip or .tar of images, or - for standard input."
 ).replace("gaussian,", "gaussian:D,")
 
 

@@ -1,13 +1,13 @@
 """NumPy files (.npy, .npz) and arrays to data set values. No pickle is ever read."""
 
 import ast
-import io
 import math
-import os
 import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,22 +16,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from arcsm_cli.data.archives import Wary
 from arcsm_cli.data.dataset import MAX_BYTES, require_finite
-from arcsm_cli.errors import DamagedInputError
+from arcsm_cli.data.layout import arranged, guess, sides
+from arcsm_cli.data.options import DEFAULT, DataOptions
+from arcsm_cli.data.scale import composited, unit_range
+from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.io.streams import label, show
 
 Array = NDArray[Any]
-
-DATA_NAMES = ("images", "samples", "x")
-"""Names under which an .npz file holds its examples; else it may hold one array of any name."""
-
-LABEL_NAMES = ("labels", "y")
 
 NPY_MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 4096
 _MAX_RATIO, _MAX_SMALL = 100, 2**28  # an .npz larger than both, unpacked, is taken for a bomb
 _CHUNK = 2**24
-_TOLERANCE = 1e-4
 
 
 def read_npy(path: Path) -> Array:
@@ -44,41 +42,18 @@ def read_npy(path: Path) -> Array:
         return _read_array(file, path.stat().st_size, label(path))
 
 
-def read_npz(path: Path) -> tuple[Array, Array | None]:
-    """Read the examples of an .npz file, and its labels if it has any.
-
-    The examples are called ``images``, ``samples`` or ``x``, or are the only array besides the
-    labels (``labels`` or ``y``).
+@contextmanager
+def open_npz(path: Path) -> Iterator["Npz"]:
+    """Open an .npz file for reading array by array.
 
     Raises:
-        DamagedInputError: It is damaged, expands without bounds, or has no such array.
+        DamagedInputError: It is damaged, expands without bounds, or an array of it is as of
+            `read_npy`; whatever goes wrong while the context lasts.
     """
     where = label(path)
     try:
-        with open(path, "rb", buffering=0) as raw, zipfile.ZipFile(_Wary(raw)) as archive:
-            members = {
-                info.filename.removesuffix(".npy"): info
-                for info in archive.infolist()
-                if info.filename.endswith(".npy")
-            }
-            name = _data_name(members, where)
-            bound = max(_MAX_SMALL, _MAX_RATIO * path.stat().st_size)
-
-            def read(member: str) -> Array:
-                info = members[member]
-                if info.file_size > bound:
-                    raise DamagedInputError(
-                        f"{where}: {show(member)} would expand to {info.file_size} bytes"
-                    )
-                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise DamagedInputError(
-                        f"{where}: {show(member)} cannot be unpacked: only deflate is supported"
-                    )
-                with archive.open(info) as stream:
-                    return _read_array(stream, info.file_size, f"{where}, {show(member)}")
-
-            labels = next((read(key) for key in LABEL_NAMES if key in members), None)
-            return read(name), labels
+        with open(path, "rb", buffering=0) as raw, zipfile.ZipFile(Wary(raw, _CHUNK)) as archive:
+            yield Npz(archive, max(_MAX_SMALL, _MAX_RATIO * path.stat().st_size), where)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DamagedInputError(f"{where}: damaged: {show(str(error), 100)}") from error
     except (RuntimeError, ValueError, OSError, struct.error) as error:
@@ -86,59 +61,113 @@ def read_npz(path: Path) -> tuple[Array, Array | None]:
         raise DamagedInputError(f"{where}: cannot be unpacked: {show(str(error), 100)}") from error
 
 
-def image_or_vector(array: Array, where: str, *, bounded: bool = True) -> Tensor:
+class Npz:
+    """The arrays of an open .npz file, by name.
+
+    Arguments:
+        archive: The file.
+        bound: Bytes of the largest array that is taken for sound.
+        where: What messages call it.
+
+    Attributes:
+        others: Names of the members that are no arrays.
+    """
+
+    def __init__(self, archive: zipfile.ZipFile, bound: int, where: str) -> None:
+        self._archive, self._bound, self._where = archive, bound, where
+        self._members = {
+            info.filename.removesuffix(".npy"): info
+            for info in archive.infolist()
+            if info.filename.endswith(".npy")
+        }
+        self.others = [name for name in archive.namelist() if not name.endswith(".npy")]
+
+    @property
+    def names(self) -> list[str]:
+        """What the arrays are called."""
+        return list(self._members)
+
+    def read(self, name: str) -> Array:
+        """Return one array.
+
+        Raises:
+            DamagedInputError: It is no array of numbers, or would expand without bounds.
+        """
+        info, where = self._members[name], f"{self._where}, {show(name)}"
+        if info.file_size > self._bound:
+            raise DamagedInputError(f"{where}: would expand to {info.file_size} bytes")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise DamagedInputError(f"{where}: cannot be unpacked: only deflate is supported")
+        with self._archive.open(info) as stream:
+            return _read_array(stream, info.file_size, where)
+
+
+def image_or_vector(
+    array: Array,
+    where: str,
+    options: DataOptions = DEFAULT,
+    count: int | None = None,
+    *,
+    columns: bool = False,
+) -> Tensor:
     """Bring an array into the form of a data set.
 
     Arguments:
-        array: Vectors N x D, or images N x H x W, N x C x H x W or N x H x W x C (recognised by a
-            last axis of 1 or 3), 8-bit or floating point.
+        array: Vectors or pictures, of numbers of any type.
         where: The input, for messages.
-        bounded: Whether floating-point images must lie in [0, 1] (up to rounding, which is
-            clipped); samples of a model may exceed it.
+        options: The layout, the range and the background, where the array leaves these open (see
+            `layout.guess` and `scale.unit_range`).
+        count, columns: As of `layout.guess`.
 
     Returns:
         N x C x H x W, uint8 (8-bit images) or float32; or N x D, float32 or, of types that it does
         not hold, float64.
 
     Raises:
-        DamagedInputError: Another shape, no examples, values that are not finite or out of range.
+        DamagedInputError: No examples, values that are not finite, or several readings.
+        UsageError: An option does not fit the array.
     """
-    shape = "x".join(map(str, array.shape)) or "scalar"
-    if array.ndim not in (2, 3, 4) or 0 in array.shape:
-        raise DamagedInputError(
-            f"{where}: shape {shape}; expected vectors N x D, or images N x H x W, "
-            "N x C x H x W or N x H x W x C, with N at least 1"
-        )
-    if array.ndim == 3:
-        array = array[:, None]
-    elif array.ndim == 4 and array.shape[3] in (1, 3) and array.shape[1] not in (1, 3):
-        array = array.transpose(0, 3, 1, 2)
-    if array.ndim == 4 and array.dtype == np.uint8:
-        return torch.from_numpy(np.ascontiguousarray(array))
+    if array.ndim == 0 or 0 in array.shape:
+        raise DamagedInputError(f"{where}: shape {sides(array.shape)} holds no examples")
     if array.size * 4 > MAX_BYTES:
         raise DamagedInputError(f"{where}: {array.size} values are more than fit in memory")
-    wide = array.ndim == 2 and not np.can_cast(array.dtype, np.float32)
-    with np.errstate(over="ignore"):  # beyond float32 is infinite, and told below
-        dtype = np.float64 if wide else np.float32
-        values = torch.from_numpy(np.ascontiguousarray(array, dtype=dtype))
-    require_finite(values, where)
-    if values.dim() == 4 and bounded:
-        low, high = values.aminmax()
-        if low < -_TOLERANCE or high > 1 + _TOLERANCE:
-            raise DamagedInputError(
-                f"{where}: pixels run from {low.item():g} to {high.item():g}; expected [0, 1], or "
-                "8-bit ones of type uint8"
-            )
-        values = values.clamp(0, 1)
-    return values
+    opacity = options.background is not None
+    axes = options.layout or guess(array, where, count, opacity=opacity, columns=columns)
+    array = arranged(array, axes)
+    exact = np.float32 if np.can_cast(array.dtype, np.float32) else np.float64
+    if array.ndim == 2:
+        if options.value_range is not None:
+            raise UsageError(f"--range: {where} holds vectors, not images")
+        values = torch.from_numpy(np.ascontiguousarray(array, dtype=exact))
+        require_finite(values, where)
+        return values
+    if array.dtype.kind == "f":
+        require_finite(torch.from_numpy(array.astype(exact)), where)
+    array = np.ascontiguousarray(unit_range(array, options.black_and_white, where))
+    if opacity and array.shape[1] in (2, 4):
+        array = composited(array, options.background_level)
+    return torch.from_numpy(array)
+
+
+def label_count(array: Array) -> int:
+    """Return how many examples labels are for: as many as they have rows, or all in one row."""
+    return (
+        array.size if array.ndim == 2 and len(array) == 1 else array.shape[0] if array.ndim else 1
+    )
 
 
 def label_values(array: Array, count: int, where: str) -> Tensor:
     """Bring labels into the form of a data set (int64, shape N).
 
+    Rows that are 0 but for a single 1 stand for the place of the 1.
+
     Raises:
         DamagedInputError: They are not ``count`` whole numbers.
     """
+    if array.ndim == 2 and len(array) == count and array.shape[1] > 1:
+        ones = (array == 1).sum(1) == 1
+        if (ones & ((array == 0).sum(1) == array.shape[1] - 1)).all():
+            array = array.argmax(1)
     flat = array.reshape(-1)
     if len(flat) != count or flat.dtype.kind not in "iufb":
         raise DamagedInputError(f"{where}: {len(flat)} labels of {flat.dtype} for {count} examples")
@@ -148,31 +177,6 @@ def label_values(array: Array, count: int, where: str) -> Tensor:
     if not (labels == flat).all():
         raise DamagedInputError(f"{where}: labels are not whole numbers")
     return torch.from_numpy(labels)
-
-
-class _Wary(io.BufferedReader):
-    """A file of which nobody reads much at once: a zip archive's directory is read as a whole."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Return the next ``size`` bytes, all for -1."""
-        if size is None or size < 0:
-            size = os.fstat(self.fileno()).st_size - self.tell()
-        if size > _CHUNK:
-            raise zipfile.BadZipFile(f"{size} bytes where a directory of names is expected")
-        return super().read(size)
-
-
-def _data_name(members: dict[str, Any], where: str) -> str:
-    for name in DATA_NAMES:
-        if name in members:
-            return name
-    others = [name for name in members if name not in LABEL_NAMES]
-    if len(others) == 1:
-        return others[0]
-    found = ", ".join(list(members)[:8]) or "none"
-    raise DamagedInputError(
-        f"{where}: no array 'images', 'samples' or 'x', nor a single other one; found {show(found)}"
-    )
 
 
 def _read_array(stream: IO[bytes], size: int, where: str) -> Array:

@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 from arcsm_cli.data.dataset import DataOptions, Dataset
+from arcsm_cli.data.decoding import Picture
 from arcsm_cli.data.download import ensure
 from arcsm_cli.data.images import load_images
 from arcsm_cli.errors import DamagedInputError, UnavailableError
@@ -31,7 +32,8 @@ def load_celeba(split: str, options: DataOptions) -> Dataset:
     ensure("celeba", folder, [IMAGES, PARTITION], options, _fetch)
     names = _partition(folder / PARTITION, _NUMBERS[split])[: options.limit]
     name = f"celeba:{split}"
-    return Dataset(name, load_images([folder / IMAGES / file for file in names], options, name))
+    pictures = [Picture.at(folder / IMAGES / file) for file in names]
+    return Dataset(name, load_images(pictures, options, name)[0])
 
 
 def _partition(path: Path, number: str) -> list[str]:

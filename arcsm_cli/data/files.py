@@ -1,78 +1,149 @@
 """Data in one file, of whichever format its first bytes tell."""
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from arcsm_cli.data import columns
+from arcsm_cli.data.archives import GZIP_MAGIC, ZIP_MAGIC, archive_of, gunzipped
 from arcsm_cli.data.arrays import (
     NPY_MAGIC,
     image_or_vector,
+    label_count,
     label_values,
+    open_npz,
     read_npy,
-    read_npz,
 )
-from arcsm_cli.data.columns import choose
-from arcsm_cli.data.dataset import MAX_BYTES, DataOptions, Dataset
+from arcsm_cli.data.dataset import MAX_BYTES, Dataset
+from arcsm_cli.data.hdf5 import Hdf5File, is_ours
+from arcsm_cli.data.matlab import MAT_MAGIC, MatFile
+from arcsm_cli.data.named import NamedArrays, choose
+from arcsm_cli.data.options import DEFAULT, DataOptions
 from arcsm_cli.data.precision import narrowed
-from arcsm_cli.data.tables import read_table
-from arcsm_cli.errors import DamagedInputError
+from arcsm_cli.data.tables import Table, read_table
+from arcsm_cli.data.vision import is_idx, read_idx
+from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.io.provenance import sha256_file
 from arcsm_cli.io.samples import SampleFile
-from arcsm_cli.io.streams import HDF5_SIGNATURE, describe, label, local_input
+from arcsm_cli.io.streams import HDF5_SIGNATURE, UNKNOWN, describe, label, local_input, show
+from arcsm_cli.notices import note
 
-ZIP_MAGIC = b"PK\x03\x04"
 _ROWS = 1024
+_HEAD = 512
+_DATA = "data is .h5, .npz, .npy, .mat, a table, or a folder, a .zip or a .tar of images"
+
+Found = tuple[Tensor, Tensor | None, Table | None]
+"""Examples, their labels, and the table that they are, whose columns are chosen already."""
 
 
-def load_file(source: str, limit: int | None = None, options: DataOptions | None = None) -> Dataset:
-    """Load all examples of an .h5 (arcsm-samples), .npz, .npy or text file.
+def load_file(
+    source: str, limit: int | None = None, options: DataOptions = DEFAULT, member: str = ""
+) -> Dataset:
+    """Load all examples of an .h5, .npz, .npy, .mat, idx or text file, or of one in .gz.
 
     Arguments:
         source: A path, or ``-`` for standard input; the name's ending plays no part.
         limit: Take only the first ``limit`` examples.
-        options: What ``--header``, ``--columns`` and ``--drop`` say.
+        options: What ``--header``, ``--columns``, ``--drop``, ``--layout`` and ``--range`` say.
+        member: The array to take of a file that holds several by name; empty if none was named.
 
     Raises:
-        MissingInputError: The file does not exist or cannot be read.
-        DamagedInputError: It is damaged, of no known format, or its values are not finite.
+        MissingInputError: The file does not exist or cannot be read, or has no such array.
+        DamagedInputError: It is damaged, of no known format, can be read in several ways, or its
+            values are not finite.
+        UsageError: An option does not fit what it holds.
     """
-    options = options or DataOptions()
     with local_input(source) as path:
-        with open(path, "rb") as file:
-            head = file.read(512)
-            if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise DamagedInputError(f"{label(path)}: is text in UTF-16: save it in UTF-8")
-            if not head.startswith((HDF5_SIGNATURE, NPY_MAGIC, ZIP_MAGIC)) and (
-                not head or b"\0" in head or head.startswith(b"\x80")
-            ):
-                raise DamagedInputError(
-                    f"{label(path)}: is {describe(head)}; data is .h5, .npz, .npy, a table of "
-                    "numbers or a folder of images"
-                )
-        if head.startswith(HDF5_SIGNATURE):
-            return choose(_samples(path, source, limit), options)
-        if head.startswith(NPY_MAGIC):
-            values, labels = image_or_vector(read_npy(path), label(path)), None
-        elif head.startswith(ZIP_MAGIC):
-            values, labels = _npz(path)
-        else:
-            table = read_table(path, options)
-            return Dataset(
-                source, narrowed(table.values), digest=sha256_file(path), columns=table.columns
-            ).limit(limit)
+        if _head(path).startswith(HDF5_SIGNATURE) and not member and is_ours(path):
+            if options.layout is not None or options.value_range is not None:
+                raise UsageError(f"{label(path)}: --layout and --range are of files of others")
+            return columns.choose(_samples(path, source, limit), options)
+        values, labels, table = _load(path, options, member)
         # Last, since a file full of holes takes long to add up and is refused at once.
         digest = sha256_file(path)
-    return choose(Dataset(source, narrowed(values), labels, digest), options).limit(limit)
+    names = None if table is None else table.columns
+    data = Dataset(source, narrowed(values), labels, digest, columns=names)
+    return (columns.choose(data, options) if table is None else data).limit(limit)
 
 
-def _npz(path: Path) -> tuple[Tensor, Tensor | None]:
-    array, labels = read_npz(path)
-    values = image_or_vector(array, label(path))
-    if labels is None:
-        return values, None
-    return values, label_values(labels, len(values), f"{label(path)}, labels")
+def _head(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(_HEAD)
+
+
+def _load(path: Path, options: DataOptions, member: str) -> Found:
+    head, where = _head(path), label(path)
+    if head.startswith(GZIP_MAGIC):
+        with gunzipped(path) as unpacked:
+            if _head(unpacked).startswith(GZIP_MAGIC):
+                raise DamagedInputError(f"{where}: is packed twice")
+            return _load(unpacked, options, member)
+    if head.startswith(HDF5_SIGNATURE):
+        with closing(Hdf5File(path)) as file:
+            return _named(file, where, options, member)
+    if head.startswith(ZIP_MAGIC):
+        with open_npz(path) as archive:
+            if not archive.names:
+                raise DamagedInputError(f"{where}: is {_zip_of(archive.others)}")
+            return _named(archive, where, options, member)
+    if head.startswith(MAT_MAGIC):
+        with closing(MatFile(path)) as arrays:
+            return _named(arrays, where, options, member, matlab=True)
+    if member:
+        raise UsageError(f"{where}::{member}: only .npz, .h5 and .mat files hold arrays by name")
+    if head.startswith(NPY_MAGIC):
+        return image_or_vector(read_npy(path), where, options), None, None
+    if is_idx(head):
+        return image_or_vector(read_idx(path, head[3]).numpy(), where, options), None, None
+    if archive_of(head) == "tar":
+        raise DamagedInputError(f"{where}: is a tar archive; give it by its path")
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DamagedInputError(f"{where}: is text in UTF-16: save it in UTF-8")
+    what = describe(head)
+    if what != UNKNOWN or b"\0" in head:
+        advice = "" if ";" in what else f"; {_DATA}"
+        raise DamagedInputError(f"{where}: is {what}{advice}")
+    if options.layout is not None or options.value_range is not None:
+        raise UsageError(f"{where}: is a table, of which --layout and --range mean nothing")
+    table = read_table(path, options)
+    return table.values, None, table
+
+
+def _named(
+    arrays: NamedArrays, where: str, options: DataOptions, member: str, *, matlab: bool = False
+) -> Found:
+    """Read the examples and the labels of a file that holds arrays by name."""
+    name, beside = choose(arrays.names, member, where)
+    labels, wrong = None, None
+    try:
+        labels = None if beside is None else arrays.read(beside)
+    except DamagedInputError as error:
+        wrong = error
+    count = None if labels is None else label_count(labels)
+    what = f"{where}, {show(name)}"
+    values = image_or_vector(arrays.read(name), what, options, count, columns=matlab)
+    if labels is not None:
+        try:
+            return values, label_values(labels, len(values), f"{where}, {show(beside)}"), None
+        except DamagedInputError as error:
+            wrong = error
+    if wrong is not None and not member:
+        raise DamagedInputError(f"{wrong}; {where}::{name} is without labels")
+    if wrong is not None:
+        note("%s; they are left out", wrong)
+    return values, None, None
+
+
+def _zip_of(names: list[str]) -> str:
+    if any(name.endswith("data.pkl") for name in names):
+        return "a PyTorch file, pickled, which arcsm never reads; save arrays with numpy.savez"
+    if any(name.startswith("xl/") for name in names):
+        return "an Excel workbook; save its sheet as CSV"
+    listed = show(", ".join(names[:8]) or "nothing", 100)
+    return f"a zip archive of {listed}, neither arrays nor images; unpack it and give a file of it"
 
 
 def _samples(path: Path, source: str, limit: int | None) -> Dataset:
@@ -93,8 +164,7 @@ def _samples(path: Path, source: str, limit: int | None) -> Dataset:
         for start in range(0, count, _ROWS):
             stop = min(count, start + _ROWS)
             # pixels of samples may leave [0, 1], being noisy
-            part = image_or_vector(file.read(start, stop), where, bounded=False)
-            values[start:stop] = part
+            values[start:stop] = torch.from_numpy(file.read(start, stop))
         labels = None
         if "labels" in file.names:
             labels = label_values(file.read(0, count, "labels"), count, f"{where}, labels")

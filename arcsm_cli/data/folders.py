@@ -1,50 +1,92 @@
-"""Folders of images, with split and class folders in them."""
+"""Folders and archives of images, with split and class folders in them."""
 
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from functools import cached_property
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 
 from arcsm_cli.data.dataset import DataOptions, Dataset, split_rows
-from arcsm_cli.data.images import SUFFIXES, load_images
-from arcsm_cli.data.names import SPLITS
-from arcsm_cli.errors import DamagedInputError, MissingInputError
-from arcsm_cli.io.streams import label
+from arcsm_cli.data.images import load_images
+from arcsm_cli.data.listing import Listing, listing_of, readable
+from arcsm_cli.data.names import SPLIT_FOLDERS, SPLITS
+from arcsm_cli.errors import DamagedInputError, UsageError
+from arcsm_cli.io.streams import label, show
+from arcsm_cli.notices import note
 
-_ALIASES = {"val": "valid", "validation": "valid"}
+ALL = "all"
+
+_SHOWN = 10  # names in a message
 
 
-@dataclass(frozen=True)
 class ImageFolder:
-    """A folder of images.
+    """Images in a folder or an archive, or a file of one or several pages.
 
-    If it has folders called ``train``, ``valid`` (also ``val``, ``validation``) or ``test``,
-    these are its splits. Otherwise, it is one set of images, and a split of it a fixed shuffle
-    parted 80/10/10. All images below a folder count, in the order of their paths; when each lies
-    in a sub-folder, the first one is its class, numbered in the order of the names.
+    If it has folders called ``train``, ``valid`` or ``test``, or by another usual name of these
+    (`names.SPLIT_FOLDERS`), they are its splits. Otherwise, it is one set of images, and a split of
+    it a fixed shuffle parted 80/10/10. All images below a folder count, in the order of their
+    paths; when each lies in a sub-folder, the first one is its class, numbered in the order of the
+    names. What was recognised and what was skipped is said.
+
+    Arguments:
+        path: Where, as of `listing.holds_pictures`.
     """
 
-    path: Path
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
-    @property
-    def folders(self) -> dict[str, Path]:
-        """The folders that hold splits, by split.
+    @cached_property
+    def listing(self) -> Listing:
+        """What there is.
 
         Raises:
             MissingInputError: The folder cannot be read.
+            DamagedInputError: There are no images, or an archive is damaged.
         """
-        try:
-            found = {
-                _ALIASES.get(entry.name, entry.name): entry
-                for entry in sorted(self.path.iterdir())
-                if entry.is_dir()
-            }
-        except OSError as error:
-            _unreadable(error)
+        found = listing_of(self.path)
+        if not found.pictures:
+            raise DamagedInputError(
+                f"{label(self.path)}: there are no images in it (.png, .jpg, .tif, ...)"
+                + _counted("; it holds ", found.skipped)
+            )
+        return found
+
+    @cached_property
+    def folders(self) -> dict[str, str]:
+        """The folders that hold splits, by split.
+
+        Raises:
+            MissingInputError, DamagedInputError: As of `listing`; also if two hold the same.
+        """
+        found: dict[str, str] = {}
+        for top in sorted({parts[0] for parts in self.listing.pictures if len(parts) > 1}):
+            split = SPLIT_FOLDERS.get(top.lower())
+            if split in found:
+                raise DamagedInputError(
+                    f"{label(self.path)}: both {show(found[split])} and {show(top)} are names of "
+                    f"the {split} split: join them, or rename one"
+                )
+            if split is not None:
+                found[split] = top
         return {split: found[split] for split in SPLITS if split in found}
+
+    @cached_property
+    def beside(self) -> list[str]:
+        """What lies beside split folders: names of other folders with images, and of images."""
+        tops = {parts[0] for parts in self.listing.pictures}
+        return sorted(tops - set(self.folders.values()))
+
+    @property
+    def doubt(self) -> str:
+        """What to do about a folder called like a split that may be a class; empty if none is."""
+        if len(self.folders) != 1 or not self.beside:
+            return ""
+        ((split, top),) = self.folders.items()
+        where = label(self.path)
+        return (
+            f"{where}: {show(top)} may be the {split} split or one of the classes, beside "
+            f"{_names(self.beside)}: {where}:{split} is that folder, {where}:{ALL} all of them"
+        )
 
     def load(self, split: str | None, options: DataOptions) -> Dataset:
         """Decode the first ``options.limit`` images of a split, or of everything for ``None``.
@@ -54,44 +96,51 @@ class ImageFolder:
             MissingInputError: An image cannot be read.
             UsageError: There are too few images to split, or too many for the memory.
         """
+        if options.layout is not None:
+            raise UsageError(f"--layout is of arrays, and {label(self.path)} holds image files")
         name = str(self.path) if split is None else f"{self.path}:{split}"
-        folder = self.folders.get(split or "", self.path)
-        paths = _images(folder)
-        classes = [path.relative_to(folder).parts[0] for path in paths]
-        if all(len(path.relative_to(folder).parts) > 1 for path in paths):
-            numbers = {name: number for number, name in enumerate(sorted(set(classes)))}
-            labels = torch.tensor([numbers[name] for name in classes])
-        else:
-            labels = None
-        if split is not None and folder == self.path:
-            rows = split_rows(len(paths), split, str(self.path))
-            paths = [paths[row] for row in rows.tolist()]
+        pictures = self.listing.pictures
+        top = self.folders.get(split or "")
+        if top is not None:
+            pictures = {
+                parts[1:]: each for parts, each in pictures.items() if parts[0] == top and parts[1:]
+            }
+        classes = sorted({parts[0] for parts in pictures})
+        labels = None
+        if all(len(parts) > 1 for parts in pictures):
+            labels = torch.tensor([classes.index(parts[0]) for parts in pictures])
+        chosen = list(pictures.values())
+        if split in SPLITS and top is None:
+            rows = split_rows(len(chosen), split, str(self.path))
+            chosen = [chosen[row] for row in rows.tolist()]
             labels = None if labels is None else labels[rows]
-        if options.limit is not None:
-            paths = paths[: options.limit]
-            labels = None if labels is None else labels[: options.limit]
-        return Dataset(name, load_images(paths, options, name), labels)
+        chosen = chosen[: options.limit]
+        self._say(split, len(pictures), None if labels is None else classes)
+        with readable(self.path, chosen) as open_to_all:
+            values, places = load_images(open_to_all, options, name)
+        return Dataset(name, values, None if labels is None else labels[places])
+
+    def _say(self, split: str | None, count: int, classes: list[str] | None) -> None:
+        parts = [f"{count} files"]
+        if split in self.folders:
+            parts[0] += f" in the folder {show(self.folders[split])}"
+            if self.beside:
+                parts.append(f"not the {_names(self.beside)} beside it")
+        if classes is not None:
+            parts.append(f"{len(classes)} classes, numbered in order: {_names(classes)}")
+        parts += filter(None, [_counted("skipped: ", self.listing.skipped)])
+        if len(parts) > 1 or split in self.folders:
+            name = label(self.path) if split is None else f"{label(self.path)}:{split}"
+            note("%s: %s", name, "; ".join(parts))
 
 
-def _images(folder: Path) -> Sequence[Path]:
-    found: list[Path] = []
-    seen = {os.path.realpath(folder)}
-    for parent, folders, files in os.walk(folder, onerror=_unreadable, followlinks=True):
-        found += [
-            Path(parent, file)
-            for file in files
-            if file.lower().endswith(SUFFIXES) and not file.startswith(".")
-        ]
-        inside = {name: os.path.realpath(Path(parent, name)) for name in folders}
-        # linked folders count, but a link that leads back would go on for ever
-        folders[:] = [n for n in folders if not n.startswith(".") and inside[n] not in seen]
-        seen.update(inside.values())
-    if not found:
-        raise DamagedInputError(
-            f"{label(folder)}: there are no images in this folder (.png, .jpg, .bmp, ...)"
-        )
-    return sorted(found)
+def _names(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(show(name, 30) for name in names[:_SHOWN]) + more
 
 
-def _unreadable(error: OSError) -> NoReturn:
-    raise MissingInputError(f"{label(error.filename)}: {error.strerror or error}") from error
+def _counted(before: str, skipped: Counter[str]) -> str:
+    kinds = skipped.most_common(_SHOWN)
+    more = ", ..." if len(skipped) > _SHOWN else ""
+    text = ", ".join(f"{number} {show(kind, 20)[1:-1]}" for kind, number in kinds)
+    return f"{before}{text}{more}" if skipped else ""

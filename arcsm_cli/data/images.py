@@ -1,38 +1,26 @@
-"""Image files to 8-bit tensors, cropped and resized."""
+"""Images to one tensor of 8 bits, cropped and resized."""
 
-import logging
+import contextlib
 import os
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
-from pathlib import Path
+from dataclasses import astuple
 from queue import SimpleQueue
+from threading import Lock
 
-import numpy as np
 import torch
 import torch.nn.functional as functional
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from arcsm_cli.data.dataset import MAX_BYTES, DataOptions
-from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError
+from arcsm_cli.data.decoding import MAX_PIXELS, Decoder, Picture
+from arcsm_cli.data.scale import BYTES, brightest_grey, require_bright, unit_range
+from arcsm_cli.errors import ArcsmError, DamagedInputError, MissingInputError, UsageError
 from arcsm_cli.io.isolated import Isolated
-from arcsm_cli.io.streams import label, open_regular
-
-FORMATS = ("PNG", "JPEG", "BMP", "PPM", "WEBP", "TIFF")
-"""What Pillow may decode here; its other formats call programs or are of no use for images."""
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".pbm", ".webp", ".tif", ".tiff")
-
-MAX_PIXELS = 2**26
-"""Larger pictures are refused before they are decoded."""
+from arcsm_cli.io.streams import label
+from arcsm_cli.notices import note
 
 _GROUP = 512
-
-# nor does what its decoders log belong on stderr, beside the one line of an error
-logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def fit(values: Tensor, options: DataOptions) -> Tensor:
@@ -63,107 +51,177 @@ def fit(values: Tensor, options: DataOptions) -> Tensor:
     return torch.cat(parts)
 
 
-def load_images(paths: Sequence[Path], options: DataOptions, name: str) -> Tensor:
-    """Decode image files to one tensor (uint8, N x C x H x W), in the order given.
+def load_images(
+    pictures: Sequence[Picture], options: DataOptions, name: str
+) -> tuple[Tensor, Tensor]:
+    """Decode pictures to one tensor, in the order given: every page of every picture.
 
     Grey images stay grey (C = 1) unless there are colour ones among them.
 
     Arguments:
-        paths: The files, at least one.
-        options: The crop and the size; see `fit`.
+        pictures: The files, at least one.
+        options: The crop and the size (see `fit`), the range, the background, how many images are
+            wanted, and whether damaged files are passed over.
         name: The data set, for messages.
+
+    Returns:
+        The images (uint8, or float32 in [0, 1] where ``options`` gives another range; N x C x H x
+        W), and of each of them which picture it is a page of (int64, N).
 
     Raises:
         DamagedInputError: A file is no image of a known format, too large, deeper than 8 bits, or
-            of another size than the first after cropping and resizing.
+            of another size than the first after cropping and resizing; or what is black and white
+            is open.
         MissingInputError: A file cannot be read.
         UsageError: All together do not fit in memory.
     """
-    result = torch.empty(0)
-    workers = min(8, os.cpu_count() or 1, len(paths))
-    with ExitStack() as stack:
-        idle: SimpleQueue[Isolated] = SimpleQueue()
-        for _ in range(workers):
-            idle.put(stack.enter_context(closing(Isolated(_Decoder, label(name)))))
-        pool = stack.enter_context(ThreadPoolExecutor(workers))
-
-        def decoded_by_one(path: Path) -> Tensor:
-            decoder = idle.get()
-            try:
-                pixels = decoder.call("pixels", str(path), size=3 * MAX_PIXELS, name=label(path))
-            finally:
-                idle.put(decoder)
-            return fit(torch.from_numpy(pixels)[None], options)[0]
-
-        for start in range(0, len(paths), _GROUP):
-            group = paths[start : start + _GROUP]
-            decoded = pool.map(decoded_by_one, group)
-            for row, image in enumerate(decoded, start):
-                if row == 0:
-                    if image.numel() * len(paths) > MAX_BYTES:
-                        raise UsageError(
-                            f"{label(name)}: {len(paths)} images of {_size(image)} do not fit in "
-                            "memory; use --resize, --center-crop or --limit"
-                        )
-                    result = torch.empty(len(paths), *image.shape, dtype=torch.uint8)
-                if image.shape[1:] != result.shape[2:]:
-                    raise DamagedInputError(
-                        f"{label(paths[row])}: {_size(image)} pixels where the images before are "
-                        f"{_size(result)}; use --resize to bring them to one size"
-                    )
-                if image.shape[0] > result.shape[1]:  # the first colour image among grey ones
-                    result = result.expand(-1, image.shape[0], -1, -1).clone()
-                result[row] = image
-    return result
+    images = _Images(len(pictures), name)
+    workers = min(8, os.cpu_count() or 1, len(pictures))
+    damaged: list[str] = []
+    longest = 1
+    with _Decoders(workers, options, name) as decoders, ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(pictures), _GROUP):
+            group = pictures[start : start + _GROUP]
+            for place, pages in enumerate(pool.map(decoders.pages, group), start):
+                if isinstance(pages, ArcsmError):
+                    if not options.skip_damaged:
+                        raise pages
+                    damaged.append(pictures[place].name)
+                    continue
+                longest = max(longest, len(pages))
+                for page in pages:
+                    images.add(page, place, pictures[place].name)
+        transparent = decoders.transparent()
+    if len(damaged) == len(pictures):
+        raise DamagedInputError(f"{label(name)}: none of its {len(damaged)} images can be read")
+    values, places = images.all(options.limit)
+    if options.value_range is None:
+        require_bright(decoders.brightest, label(name))
+    if damaged:
+        note("%s: damaged images skipped: %d, first %s", label(name), len(damaged), damaged[0])
+    if transparent:
+        ground = options.background or "white (--background black is the other choice)"
+        note("%s: images transparent in places: %d, put over %s", label(name), transparent, ground)
+    if longest > 1:
+        note("%s: every page of a file is an image, up to %d in one", label(name), longest)
+    return values, places
 
 
-class _Decoder:
-    """Pillow and the libraries below it, in a process of their own.
+class _Decoders:
+    """Several decoders, each in a process of its own, that share the work.
 
-    These write complaints of theirs to standard error and take memory as they see fit.
+    Attributes:
+        brightest: The `brightest_grey` of all pages that they decoded.
     """
 
-    def pixels(self, path: str) -> NDArray[np.uint8]:
-        """Return what `decode` does."""
-        return decode(Path(path))
+    def __init__(self, count: int, options: DataOptions, name: str) -> None:
+        self._options, self._name = options, name
+        self._idle: SimpleQueue[Isolated] = SimpleQueue()
+        self._lock = Lock()
+        self._transparent = 0
+        self.brightest = 0
+        for _ in range(count):
+            self._idle.put(self._start())
 
-
-def decode(path: Path) -> NDArray[np.uint8]:
-    """Decode one image file to uint8, C x H x W with C = 1 (grey) or 3 (RGB).
-
-    Transparency is dropped, palettes and other colour models are converted to RGB; of a file
-    with several pages the first counts.
-
-    Raises:
-        DamagedInputError: It is no image of a known format, too large, or deeper than 8 bits.
-        MissingInputError: It cannot be read.
-    """
-    try:
-        file = open_regular(path)
-    except OSError as error:
-        raise MissingInputError(f"{label(path)}: {error.strerror or error}") from error
-    with file, warnings.catch_warnings():
-        # Pillow warns about large pictures, which are refused here, and about broken metadata
-        warnings.simplefilter("ignore")
+    def pages(self, picture: Picture) -> list[Tensor] | ArcsmError:
+        """Return the pages of a picture, each C x H x W, scaled and fitted, or what is wrong."""
+        decoder = self._idle.get()
         try:
-            with Image.open(file, formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > MAX_PIXELS:
-                    raise DamagedInputError(
-                        f"{label(path)}: {width} x {height} pixels; at most {MAX_PIXELS} are read"
-                    )
-                if image.mode.startswith(("I", "F")):
-                    raise DamagedInputError(
-                        f"{label(path)}: deeper than 8 bits a channel; convert it to 8 bits"
-                    )
-                mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
-                pixels = np.array(image.convert(mode))
-        except DamagedInputError:
-            raise
-        except Exception as error:  # hostile files make decoders raise nearly anything
-            raise DamagedInputError(f"{label(path)}: cannot be decoded as an image") from error
-    planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-    return np.ascontiguousarray(planes)
+            piece = None if picture.piece is None else astuple(picture.piece)
+            arguments = (str(picture.path), picture.name, piece)
+            count = decoder.call("open", *arguments, size=3 * MAX_PIXELS, name=picture.name)
+            wanted = min(count, self._options.limit or count)
+            return [self._page(decoder, index, picture.name) for index in range(wanted)]
+        except (DamagedInputError, MissingInputError) as error:
+            self._end(decoder)
+            decoder = self._start()  # the old one may be dead
+            advice = "; --skip-damaged goes on without it" if not self._options.skip_damaged else ""
+            return type(error)(f"{error}{advice}")
+        finally:
+            self._idle.put(decoder)
+
+    def transparent(self) -> int:
+        """Return of how many pages parts were transparent; to be called when nothing runs."""
+        while not self._idle.empty():
+            self._end(self._idle.get())
+        return self._transparent
+
+    def _page(self, decoder: Isolated, index: int, name: str) -> Tensor:
+        pixels = decoder.call("page", index, size=3 * MAX_PIXELS)
+        if self._options.value_range is None:
+            brightest = brightest_grey(pixels)
+            with self._lock:
+                self.brightest = max(self.brightest, brightest)
+        elif self._options.black_and_white != BYTES:
+            pixels = unit_range(pixels, self._options.black_and_white, name)
+        return fit(torch.from_numpy(pixels)[None], self._options)[0]
+
+    def _start(self) -> Isolated:
+        level = self._options.background_level
+        return Isolated(lambda: Decoder(level), label(self._name))
+
+    def _end(self, decoder: Isolated) -> None:
+        with contextlib.suppress(DamagedInputError), self._lock:  # it may be dead
+            self._transparent += decoder.call("transparent")
+        decoder.close()
+
+    def __enter__(self) -> "_Decoders":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.transparent()
+
+
+class _Images:
+    """A growing tensor of images of one size.
+
+    Arguments:
+        count: How many there will be, as far as is known.
+        name: The data set, for messages.
+    """
+
+    def __init__(self, count: int, name: str) -> None:
+        self._name = name
+        self._expected = count
+        self._values = torch.empty(0)
+        self._places: list[int] = []
+
+    def add(self, image: Tensor, place: int, name: str) -> None:
+        """Add an image, of the picture at a place and of a name.
+
+        Raises:
+            DamagedInputError: It is of another size than those before.
+            UsageError: All together do not fit in memory.
+        """
+        row = len(self._places)
+        if row == 0:
+            self._values = self._empty(self._expected, image)
+        if image.shape[1:] != self._values.shape[2:]:
+            raise DamagedInputError(
+                f"{name}: {_size(image)} pixels where the images before are "
+                f"{_size(self._values)}; use --resize to bring them to one size"
+            )
+        if row == len(self._values):  # some files have several pages
+            more = self._empty(row + max(16, row // 2), self._values[0])
+            more[:row] = self._values
+            self._values = more
+        if image.shape[0] > self._values.shape[1]:  # the first colour image among grey ones
+            self._values = self._values.expand(-1, image.shape[0], -1, -1).clone()
+        self._values[row] = image
+        self._places.append(place)
+
+    def all(self, limit: int | None) -> tuple[Tensor, Tensor]:
+        """Return the images, at most so many, and the places of their pictures."""
+        count = min(len(self._places), limit or len(self._places))
+        return self._values[:count], torch.tensor(self._places[:count])
+
+    def _empty(self, count: int, image: Tensor) -> Tensor:
+        if image.numel() * image.element_size() * count > MAX_BYTES:
+            raise UsageError(
+                f"{label(self._name)}: {count} images of {_size(image)} do not fit in "
+                "memory; use --resize, --center-crop or --limit"
+            )
+        return torch.empty(count, *image.shape, dtype=image.dtype)
 
 
 def _middle(values: Tensor, height: int, width: int) -> Tensor:

@@ -5,6 +5,13 @@ import difflib
 TRAIN_TEST = ("train", "test")
 SPLITS = ("train", "valid", "test")
 
+SPLIT_FOLDERS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "valid"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""What folders of splits are called, in lower case, and which splits they are."""
+
 EMBEDDED = {"digits": "scikit-learn's 1,797 digits, 8 x 8, fixed 80/20 split"}
 TWO_DIMENSIONAL = {
     "rings": "four concentric circles",

@@ -1,6 +1,7 @@
 """What the command line says about data, besides the specification itself."""
 
 import csv
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +29,16 @@ class DataOptions:
         header: Whether the first line of a text table names its columns; None to find out.
         columns, drop: The columns of vectors that are taken, in this order, and that are left out:
             names or numbers from 1, see `column_list`.
+        layout: What the axes of an array are, in order, by the letters N, C, H, W and D (see
+            `layout.arranged`); ``None`` to find out.
+        value_range: What is black and what is white in images, as ``0,255``; ``None`` to find out.
+        background: What shows where images are transparent; ``None`` is white, and leaves two and
+            four channels of arrays for what they are.
+        skip_damaged: Go on past image files that cannot be read.
         seed: Seed of the generated references (``uniform``, ``constant-uniform``); the command's.
 
     Raises:
-        UsageError: A number is out of bounds, or what names columns is no list.
+        UsageError: A number is out of bounds, or a list of columns, a layout or a range is none.
     """
 
     data_dir: Path | None = option(
@@ -57,12 +64,55 @@ class DataOptions:
         shown="all",
     )
     drop: str | None = option(None, "Leave these columns out.", metavar="A,B,...", shown="none")
+    layout: str | None = option(
+        None,
+        "Axes of an array in order: NHWC, NCHW, NHW, HWCN, HWC, HW, or ND for vectors.",
+        metavar="AXES",
+        shown="if only one is possible, that",
+    )
+    value_range: str | None = option(
+        None,
+        "Numbers that are black and white in images, as 0,255, 0,1 or -1,1.",
+        metavar="BLACK,WHITE",
+        shown="if only one is possible, that",
+        flags=("--range",),
+    )
+    background: Literal["white", "black"] | None = option(
+        None,
+        "What shows where images are transparent; of arrays, takes the last of 2 or 4 channels as "
+        "opacity.",
+        shown="white",
+    )
+    skip_damaged: bool = option(False, "Pass over image files that cannot be read.")
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_bounds(self)
         column_list("--columns", self.columns)
         column_list("--drop", self.drop)
+        if self.layout is not None:
+            _check_layout(self.layout)
+        _ = self.black_and_white
+
+    @property
+    def black_and_white(self) -> tuple[float, float] | None:
+        """The two numbers of ``value_range``."""
+        if self.value_range is None:
+            return None
+        try:
+            black, white = map(float, self.value_range.split(","))
+        except ValueError:
+            black = white = math.nan
+        if not (math.isfinite(black) and math.isfinite(white) and black != white):
+            raise UsageError(
+                f"--range {self.value_range}: expected what is black and what is white, as 0,255"
+            )
+        return black, white
+
+    @property
+    def background_level(self) -> int:
+        """The byte of the background."""
+        return 0 if self.background == "black" else 255
 
     @property
     def root(self) -> Path:
@@ -96,3 +146,16 @@ def column_list(option: str, text: str | None) -> tuple[str, ...]:
     if not names or not all(names):
         raise UsageError(f"{option} {text!r}: expected names or numbers of columns, A,B,...")
     return tuple(names)
+
+
+def _check_layout(text: str) -> None:
+    letters = set(text)
+    pictures = letters <= set("NCHW") and {"H", "W"} <= letters
+    if len(letters) != len(text) or not (pictures or letters in ({"N", "D"}, {"N"}, {"D"})):
+        raise UsageError(
+            f"--layout {text}: expected the axes in order, as NHWC, NCHW, NHW, HWCN, HWC, HW or ND "
+            "(N examples, C channels, H height, W width, D values of a vector)"
+        )
+
+
+DEFAULT = DataOptions()

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from arcsm_cli.data.columns import choose, fitted
 from arcsm_cli.data.dataset import DataOptions, Dataset, split_rows
-from arcsm_cli.data.folders import ImageFolder
+from arcsm_cli.data.folders import ALL, ImageFolder
 from arcsm_cli.data.images import fit
+from arcsm_cli.data.listing import holds_pictures
 from arcsm_cli.data.names import (
     DATASETS,
     EMBEDDED,
@@ -25,7 +26,7 @@ from arcsm_cli.data.names import (
     splits_of,
     suggestion,
 )
-from arcsm_cli.errors import MissingInputError, UsageError
+from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError
 from arcsm_cli.io.streams import label, show
 
 MAX_DIMENSIONS = 1024
@@ -36,18 +37,22 @@ MAX_DIMENSIONS = 1024
 class _Source:
     """Something that data can be read from.
 
-    ``splits`` are those it has; ``whole`` says that all of it is read when none is asked for.
+    ``splits`` are those it has; ``whole`` says that all of it is read when none is asked for;
+    ``doubt`` says why one has to be.
     """
 
     name: str
     splits: tuple[str, ...]
     whole: bool
     read: Callable[[str | None], Dataset]
+    doubt: str = ""
 
     def choose(self, asked: str | None, default: str) -> str | None:
         """Return the split to read, ``None`` for everything."""
         if asked is None and self.whole:
             return None
+        if asked is None and self.doubt:
+            raise DamagedInputError(self.doubt)
         split = asked or default
         if split not in self.splits:
             there = ", ".join(self.splits) or "none"
@@ -120,13 +125,23 @@ def _open(
             size, colon, split = split.partition(":")
             name = f"gaussian:{_dimensions(spec, size)}"
         return _named(name, options, like), split if colon else None
-    path, colon, split = spec.rpartition(":")
-    if not literal_path and colon and (path == "-" or os.path.exists(path)):
-        return _path(path, options), split
-    if spec == "-" or os.path.exists(spec):
-        return _path(spec, options), None
+    path, member, asked = (spec, "", None) if literal_path else _parts(spec)
+    if path == "-" or os.path.exists(path):
+        return _path(path, member, options), asked
     hint = "" if os.sep in spec or "." in spec else suggestion(name)
     raise MissingInputError(f"{label(spec)}: neither a data set nor an existing path{hint}")
+
+
+def _parts(spec: str) -> tuple[str, str, str | None]:
+    """Part ``PATH[::MEMBER][:SPLIT]``, the path being one that exists."""
+    path, doubled, rest = spec.partition("::")
+    if doubled and (path == "-" or os.path.exists(path)):
+        member, colon, split = rest.partition(":")
+        return path, member, split if colon else None
+    path, colon, split = spec.rpartition(":")
+    if colon and (path == "-" or os.path.exists(path)):
+        return path, "", split
+    return spec, "", None
 
 
 def _named(name: str, options: DataOptions, like: tuple[int, ...] | None) -> _Source:
@@ -165,29 +180,40 @@ def _load(name: str, split: str, options: DataOptions) -> Dataset:
     return load_vision(name, split, options)
 
 
-def _path(path: str, options: DataOptions) -> _Source:
-    if path != "-" and os.path.isdir(path):
-        folder = ImageFolder(Path(path))
-        splits = tuple(folder.folders)
-        return _Source(
-            *(path, splits or SPLITS, not splits),
-            lambda split: choose(folder.load(split, options), options),
-        )
+def _pictures(path: str, options: DataOptions) -> _Source:
+    folder = ImageFolder(Path(path))
+
+    def read(split: str | None) -> Dataset:
+        return choose(folder.load(split, options), options)
+
+    if not folder.folders:
+        return _Source(path, SPLITS, True, read)
+    splits = (*folder.folders, ALL) if folder.doubt else tuple(folder.folders)
+    return _Source(path, splits, False, read, folder.doubt)
+
+
+def _path(path: str, member: str, options: DataOptions) -> _Source:
+    if path != "-" and holds_pictures(path):
+        if member:
+            raise UsageError(f"{label(path)} holds images: '::' is of files of arrays")
+        return _pictures(path, options)
 
     @functools.cache  # standard input cannot be read a second time
     def everything(limit: int | None) -> Dataset:
         from arcsm_cli.data.files import load_file
 
-        return load_file(path, limit, options)
+        return replace(load_file(path, limit, options, member), name=name)
+
+    name = f"{path}::{member}" if member else path
 
     def read(split: str | None) -> Dataset:
         if split is None:
             return _finish(everything(options.limit), options)
         whole = everything(None)
-        rows = split_rows(len(whole), split, path)
-        return _finish(whole.select(rows[: options.limit], f"{path}:{split}"), options)
+        rows = split_rows(len(whole), split, name)
+        return _finish(whole.select(rows[: options.limit], f"{name}:{split}"), options)
 
-    return _Source(path, SPLITS, True, read)
+    return _Source(name, SPLITS, True, read)
 
 
 def _dimensions(spec: str, text: str) -> int:

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
-from arcsm_cli.data.arrays import image_or_vector
 from arcsm_cli.data.columns import check_options, selected
 from arcsm_cli.data.dataset import DataOptions
+from arcsm_cli.data.hdf5 import is_ours
 from arcsm_cli.data.images import fit
 from arcsm_cli.data.names import DATASETS
 from arcsm_cli.data.spec import load_data
@@ -135,7 +136,7 @@ class SampleStream:
         """Return the examples from ``start`` on and before ``stop``, as of `batches`."""
         stop = min(stop, self._count)
         # Pixels of samples may leave [0, 1], being noisy.
-        values = image_or_vector(self._file.read(start, stop), label(self.name), bounded=False)
+        values = torch.from_numpy(self._file.read(start, stop))
         if (self._options.center_crop, self._options.resize) != (None, None):
             values = fit(values, self._options)
         if self._index is not None:
@@ -170,7 +171,7 @@ def open_stream(
         yield load_data(spec, options, default_split=default_split, like=like, names=names)
         return
     with local_input(spec) as path:
-        if sniff(path) == "samples":
+        if sniff(path) == "samples" and is_ours(path):
             with SampleFile(path) as file:
                 yield SampleStream(file, spec, sha256_file(path), options, names)
             return

@@ -8,9 +8,8 @@ import contextlib
 import gzip
 import math
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import torch
@@ -20,8 +19,8 @@ from torch import Tensor
 from arcsm_cli.data.arrays import label_values
 from arcsm_cli.data.dataset import DataOptions, Dataset
 from arcsm_cli.data.download import ensure, gz
+from arcsm_cli.data.matlab import MatFile
 from arcsm_cli.errors import DamagedInputError, UnavailableError
-from arcsm_cli.io.isolated import Isolated
 from arcsm_cli.io.streams import label, open_regular
 
 MAX_IDX_BYTES = 2**28  # several times the largest of these
@@ -86,6 +85,11 @@ def _mnist(name: str, split: str, options: DataOptions) -> tuple[Tensor, Tensor]
             f"{label(folder / labels)}: {len(classes)} labels for {len(values)} images"
         )
     return values, classes.long()
+
+
+def is_idx(head: bytes) -> bool:
+    """Return whether a file of these first bytes is an idx file of unsigned bytes."""
+    return head[:3] == b"\0\0\x08" and 1 <= head[3] <= 4 and head[8:9] != b"{"
 
 
 def read_idx(path: Path, dimensions: int) -> Tensor:
@@ -188,21 +192,19 @@ def read_svhn(path: Path) -> tuple[Tensor, Tensor]:
     except OSError as error:
         raise UnavailableError(f"{where}: {error.strerror or error}") from error
     damaged = DamagedInputError(f"{where}: damaged: no images 32 x 32 x 3 x N with N labels")
-    with contextlib.closing(Isolated(lambda: _MatFile(path, where), where)) as file:
-        declared = file.call("declared")
-        shape, kind = declared.get("X", ((), ""))
+    with contextlib.closing(MatFile(path)) as file:
+        shape, kind = file.declared.get("X", ([], ""))
         count = shape[3] if len(shape) == 4 else 0
         sound = (
             shape[:3] == [32, 32, 3]
             and kind == "uint8"
             and 0 < count <= MAX_SVHN_IMAGES
-            and sorted(declared.get("y", ((), ""))[0]) == sorted((count, 1))
+            and sorted(file.declared.get("y", ([], ""))[0]) == sorted((count, 1))
         )
         if not sound:
             raise damaged
-        images = file.call("array", "X", size=count * 3072)
-        numbers = file.call("array", "y", size=count * 8)
-    if list(images.shape) != shape or images.dtype != np.uint8:
+        images, numbers = file.read("X"), file.read("y")
+    if images.dtype != np.uint8:
         raise damaged
     classes = label_values(numbers, count, where)
     if classes.min() < 0 or classes.max() > 10:
@@ -210,38 +212,3 @@ def read_svhn(path: Path) -> tuple[Tensor, Tensor]:
     # height, width, channel, image in the file, where the class 10 is the digit 0
     values = torch.from_numpy(np.ascontiguousarray(images.transpose(3, 2, 0, 1)))
     return values, classes % 10
-
-
-class _MatFile:
-    """A MATLAB file, whose reader hostile files make take any memory or raise nearly anything."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        self._path, self._name = path, name
-
-    def declared(self) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Return the shape and the type of each array by name."""
-        from scipy.io import whosmat
-
-        with self._errors():
-            return {
-                name: (tuple(map(int, shape)), kind) for name, shape, kind in whosmat(self._path)
-            }
-
-    def array(self, name: str) -> NDArray[Any]:
-        """Return one array of plain numbers."""
-        from scipy.io import loadmat
-
-        with self._errors():
-            found = np.asarray(loadmat(self._path, variable_names=[name])[name])
-            if found.dtype.kind not in "iuf":
-                raise TypeError("no numbers")
-            return found
-
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise DamagedInputError(f"{self._name}: damaged, or no MATLAB 5 file") from error

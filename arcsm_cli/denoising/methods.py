@@ -17,6 +17,7 @@ from torch import Tensor
 from arcsm_cli.data.arrays import read_npy
 from arcsm_cli.data.batch import Batch
 from arcsm_cli.data.dataset import DataOptions
+from arcsm_cli.data.decoding import Picture
 from arcsm_cli.data.images import load_images
 from arcsm_cli.denoising.corruption import Corruption, Gaussian, Mask, SaltPepper
 from arcsm_cli.denoising.rules import (
@@ -99,7 +100,7 @@ def read_mask(source: str, shape: tuple[int, ...]) -> Tensor:
         array = read_npy(path)
         hidden = torch.from_numpy(np.ascontiguousarray(array != 0))
     else:
-        hidden = load_images([path], DataOptions(), source)[0].amax(0) >= 128
+        hidden = load_images([Picture.at(path)], DataOptions(), source)[0][0].amax(0) >= 128
     if hidden.shape not in (shape, shape[1:]) or hidden.ndim == 0:
         found, wanted = (" x ".join(map(str, s)) for s in (hidden.shape, shape))
         raise DamagedInputError(f"{label(source)}: the mask is {found}, the examples are {wanted}")

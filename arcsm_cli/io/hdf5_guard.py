@@ -114,6 +114,37 @@ def dataset(
     known = _INTEGERS if integer else (*_FLOATS, *_DOUBLES) if wide else _FLOATS
     if not any(kind.equal(candidate) for candidate in known):
         raise DamagedInputError(f"{what} is not of {'integers' if integer else 'float32'}")
+    return _checked(found, file_size, what)
+
+
+def numbers(group: Any, member: str, title: str, file_size: int, name: str) -> Found:
+    """Check one member of ``group`` that must be a dataset of numbers of any type.
+
+    Args:
+        group, member, title, file_size, name: as of `dataset`.
+
+    Raises:
+        DamagedInputError: as of `dataset`.
+    """
+    what = f"{name}: dataset {show(title)}"
+    found = h5d.open(group.id, _encoded(member))
+    if not is_plain(found):
+        raise DamagedInputError(f"{what} holds no plain numbers")
+    return _checked(found, file_size, what)
+
+
+def is_plain(found: Any) -> bool:
+    """Return whether a dataset (`h5d.DatasetID`) has axes and holds numbers of at most 64 bits."""
+    kind = found.get_type()
+    if kind.get_class() not in (h5t.INTEGER, h5t.FLOAT, h5t.ENUM) or kind.get_size() > 8:
+        return False
+    simple = found.get_space().get_simple_extent_type() == h5s.SIMPLE
+    # Of the enumerations, only those that h5py makes of booleans are numbers.
+    return simple and found.dtype.kind in ("b" if kind.get_class() == h5t.ENUM else "iuf")
+
+
+def _checked(found: Any, file_size: int, what: str) -> Found:
+    kind = found.get_type()
     space = found.get_space()
     if space.get_simple_extent_type() != h5s.SIMPLE:
         raise DamagedInputError(f"{what} has no axes")

@@ -1,14 +1,14 @@
 """Inputs as local files: paths are checked, pipes and ``-`` are spooled."""
 
 import os
-import shutil
+import re
 import stat
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Literal, TextIO
+from typing import Literal, Protocol, TextIO
 
 from arcsm_cli.errors import DamagedInputError, MissingInputError, OutputError, UsageError
 from arcsm_cli.io.scratch import scratch_file, temporary_folder
@@ -62,7 +62,7 @@ def local_input(source: str | os.PathLike[str]) -> Iterator[Path]:
             raise DamagedInputError(
                 f"{STDIN}: is a folder or a device, where a file or a pipe is expected"
             )
-        with _spool(sys.stdin.buffer, STDIN) as path:
+        with spooled(sys.stdin.buffer, STDIN) as path:
             yield path
         return
     name = os.fspath(source)
@@ -76,7 +76,7 @@ def local_input(source: str | os.PathLike[str]) -> Iterator[Path]:
     if stat.S_ISREG(mode):
         yield Path(name)
     elif stat.S_ISFIFO(mode):
-        with open(name, "rb") as pipe, _spool(pipe, label(name)) as path:
+        with open(name, "rb") as pipe, spooled(pipe, label(name)) as path:
             yield path
     else:
         what = "a folder" if stat.S_ISDIR(mode) else "a device or socket"
@@ -127,29 +127,79 @@ def sniff(path: Path) -> Literal["checkpoint", "samples"] | None:
     return None
 
 
+UNKNOWN = "in no format that arcsm knows"
+
+_LIBSVM = re.compile(rb"\S+(\s+[0-9]+:[-+.0-9eE]+)+\s*[\r\n]")
+
+_KINDS: tuple[tuple[int, bytes, str], ...] = (
+    (0, HDF5_SIGNATURE, "an HDF5 file (arcsm's sample files are)"),
+    (0, b"PK\x03\x04", "a zip archive (perhaps a pickled PyTorch file, which arcsm never reads)"),
+    (0, b"\x93NUMPY", "a NumPy array, which is DATA"),
+    (0, b"\x1f\x8b", "a gzip file"),
+    (257, b"ustar", "a tar archive"),
+    (0, b"MATLAB 5.0", "a MATLAB file"),
+    (0, b"MATLAB 7.3", "a MATLAB 7.3 file; save it with -v7"),
+    (0, b"PAR1", "a Parquet file; with pandas, read_parquet(FILE).to_csv(OUT, index=False)"),
+    (0, b"ARROW1", "a Feather file; with pandas, read_feather(FILE).to_csv(OUT, index=False)"),
+    (0, b"%PDF", "a PDF document"),
+    (0, b"\x89PNG", "a picture"),
+    (0, b"\xff\xd8\xff", "a picture"),
+    (0, b"GIF8", "a picture"),
+    (0, b"SQLite format 3", "an SQLite database; export a table as CSV"),
+    (0, b"\xd0\xcf\x11\xe0", "an old Excel workbook; save it as CSV"),
+    (0, b"BZh", "a bzip2 file; unpack it first"),
+    (0, b"\xfd7zXZ", "an xz file; unpack it first"),
+    (0, b"7z\xbc\xaf", "a 7z archive; unpack it first"),
+    (0, b"Rar!", "a RAR archive; unpack it first"),
+    (0, b"(\xb5/\xfd", "a zstd file; unpack it first"),
+)
+
+
 def describe(head: bytes) -> str:
     """Name the format that a file's first bytes ``head`` (16 or more) belong to, for messages."""
     if not head:
         return "an empty file"
-    if head.startswith(HDF5_SIGNATURE):
-        return "an HDF5 file (arcsm's sample files are)"
     if head[8:9] == b"{" and b"\0" in head[:8]:
-        return "a safetensors file (arcsm's checkpoints are)"
-    if head[:4] == b"PK\x03\x04":
-        return "a zip archive (perhaps a pickled PyTorch file, which arcsm never reads)"
+        return "a safetensors file (arcsm's checkpoints are; save arrays as .npz)"
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return "a pickled file, which arcsm never reads"
-    return "in no format that arcsm knows"
+        return "a pickled file, which arcsm never reads; save arrays with numpy.savez"
+    known = (what for place, magic, what in _KINDS if head[place:].startswith(magic))
+    return next(known, None) or _describe_text(head.removeprefix(b"\xef\xbb\xbf").lstrip())
+
+
+def _describe_text(head: bytes) -> str:
+    if head[:1] in (b"{", b"["):
+        return "JSON; save its numbers as CSV, one example a line"
+    if head[:9].lower() == b"@relation":
+        return "an ARFF file; save it as CSV"
+    if head[:1] == b"<":
+        return "XML or HTML"
+    if _LIBSVM.match(head):
+        return "a LIBSVM file; save it as CSV, or with numpy.savez"
+    return UNKNOWN
+
+
+class Readable(Protocol):
+    """What bytes can be read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most ``size`` bytes, none at the end."""
 
 
 @contextmanager
-def _spool(stream: IO[bytes], name: str) -> Iterator[Path]:
+def spooled(stream: Readable, name: str) -> Iterator[Path]:
+    """Yield a temporary file with all that a stream gives, which messages call ``name``.
+
+    Raises:
+        OutputError: there is no room for it.
+    """
     folder = temporary_folder()
     with ExitStack() as stack:
         try:
             path = stack.enter_context(scratch_file(folder, "arcsm"))
             with open(path, "wb") as file:
-                shutil.copyfileobj(stream, file, 1 << 20)
+                while part := stream.read(1 << 20):
+                    file.write(part)
         except OSError as error:
             raise OutputError(f"{name}: cannot be spooled to {folder}: {_reason(error)}") from error
         _spooled[str(path)] = name

@@ -15,9 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from torch import Tensor
 
-from arcsm_cli.data.arrays import image_or_vector, label_values, read_npy, read_npz
-from arcsm_cli.errors import DamagedInputError
+from arcsm_cli.data.arrays import image_or_vector, label_values, read_npy
+from arcsm_cli.data.dataset import DataOptions, as_float
+from arcsm_cli.data.files import load_file
+from arcsm_cli.errors import DamagedInputError, UsageError
 
 Hostile = Callable[[], AbstractContextManager[None]]
 
@@ -131,25 +134,14 @@ def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
     assert not (tmp_path / "exploded").exists()
 
 
-@pytest.mark.parametrize("name", ["images", "samples", "x", "anything"])
-def test_examples_are_found_under_their_names(tmp_path: Path, name: str) -> None:
-    arrays: dict[str, Any] = {name: np.ones((2, 3)), "labels": np.arange(2)}
-    np.savez(tmp_path / "x.npz", **arrays)
-    array, labels = read_npz(tmp_path / "x.npz")
-    assert array.shape == (2, 3)
-    assert labels is not None
-
-
-def test_several_arrays_of_other_names_are_refused_by_their_names(tmp_path: Path) -> None:
-    np.savez(tmp_path / "x.npz", left=np.ones(2), right=np.ones(2))
-    with pytest.raises(DamagedInputError, match="left, right"):
-        read_npz(tmp_path / "x.npz")
+def read_npz(path: Path, member: str = "") -> Tensor:
+    return load_file(str(path), member=member).values
 
 
 def test_compressed_archives_are_read(tmp_path: Path, rng: np.random.Generator) -> None:
     images = rng.integers(0, 256, (5, 8, 8), np.uint8)
     np.savez_compressed(tmp_path / "x.npz", images=images)
-    np.testing.assert_array_equal(read_npz(tmp_path / "x.npz")[0], images)
+    np.testing.assert_array_equal(read_npz(tmp_path / "x.npz")[:, 0], images)
 
 
 def test_archives_that_expand_without_bounds_are_refused(tmp_path: Path) -> None:
@@ -198,54 +190,179 @@ def test_a_cut_or_altered_archive_is_damaged_or_read(
         ((5, 3, 8, 6), (5, 3, 8, 6)),
         ((5, 8, 6, 1), (5, 1, 8, 6)),
         ((5, 8, 6, 3), (5, 3, 8, 6)),
-        ((5, 3, 8, 3), (5, 3, 8, 3)),
+        ((8, 6, 3, 5), (5, 3, 8, 6)),
     ],
 )
-@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
-def test_layouts_are_recognised(
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_layouts_with_one_reading_are_recognised(
     given_shape: tuple[int, ...], shape: tuple[int, ...], dtype: type
 ) -> None:
     assert image_or_vector(np.ones(given_shape, dtype), "x").shape == shape
 
 
-def test_channels_last_images_are_transposed_and_not_reshaped(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize(
+    "shape",
+    [(5, 3, 8, 3), (5, 8, 8, 4), (5, 8, 8, 2), (5, 8, 8, 8), (8, 8, 3), (3, 8, 8), (4,), (2,) * 5],
+)
+def test_shapes_with_several_readings_are_refused_with_the_option_that_decides(
+    shape: tuple[int, ...],
+) -> None:
+    with pytest.raises(DamagedInputError, match="--layout"):
+        image_or_vector(np.ones(shape), "x")
+
+
+def test_bytes_in_two_axes_may_be_a_picture() -> None:
+    with pytest.raises(DamagedInputError, match="ND, HW"):
+        image_or_vector(np.ones((5, 7), np.uint8), "x")
+
+
+@pytest.mark.parametrize(
+    ("layout", "given_shape", "shape"),
+    [
+        ("NHWC", (5, 3, 8, 3), (5, 3, 3, 8)),
+        ("NCHW", (5, 3, 8, 3), (5, 3, 8, 3)),
+        ("CHWN", (3, 8, 6, 5), (5, 3, 8, 6)),
+        ("HWC", (8, 6, 3), (1, 3, 8, 6)),
+        ("HW", (8, 6), (1, 1, 8, 6)),
+        ("ND", (5, 4, 3), (5, 12)),
+        ("DN", (5, 4), (4, 5)),
+        ("N", (5,), (5, 1)),
+        ("D", (5,), (1, 5)),
+    ],
+)
+def test_a_layout_says_where_each_axis_is(
+    layout: str, given_shape: tuple[int, ...], shape: tuple[int, ...]
+) -> None:
+    values = image_or_vector(np.ones(given_shape), "x", DataOptions(layout=layout))
+    assert values.shape == shape
+
+
+@pytest.mark.parametrize("layout", ["", "NHH", "NC", "NHWD", "xy", "NHWCN"])
+def test_what_is_no_layout_is_refused(layout: str) -> None:
+    with pytest.raises(UsageError, match="--layout"):
+        DataOptions(layout=layout)
+
+
+def test_a_layout_of_other_axes_than_the_array_has_is_refused() -> None:
+    with pytest.raises(UsageError, match="4 axes, where the array is 5x8x8"):
+        image_or_vector(np.ones((5, 8, 8)), "x", DataOptions(layout="NHWC"))
+
+
+@pytest.mark.parametrize(("count", "shape"), [(8, (8, 1, 6, 3)), (1, (1, 3, 8, 6))])
+def test_the_number_of_labels_rules_out_readings(count: int, shape: tuple[int, ...]) -> None:
+    assert image_or_vector(np.ones((8, 6, 3)), "x", count=count).shape == shape
+
+
+@pytest.mark.parametrize("layout", [None, "NHWC"])
+def test_channels_last_images_are_transposed_and_not_reshaped(
+    rng: np.random.Generator, layout: str | None
+) -> None:
     images = rng.integers(0, 256, (2, 5, 4, 3), np.uint8)
-    assert image_or_vector(images, "x")[1, 2, 3, 0] == images[1, 3, 0, 2]
+    values = image_or_vector(images, "x", DataOptions(layout=layout))
+    assert values[1, 2, 3, 0] == images[1, 3, 0, 2]
 
 
-@pytest.mark.parametrize("dtype", ["u1", ">f4", "<f8", "<i4", "?"])
+def test_the_last_channel_is_opacity_where_a_background_is_given() -> None:
+    pixels = np.zeros((2, 5, 5, 4), np.uint8)
+    pixels[0] = [200, 0, 100, 255]
+    pixels[1] = [255, 0, 255, 0]
+    values = image_or_vector(pixels, "x", DataOptions(background="black"))
+    assert values[:, :, 0, 0].tolist() == [[200, 0, 100], [0, 0, 0]]
+
+
+def test_a_layout_takes_four_channels_for_what_they_are() -> None:
+    pixels = np.full((2, 5, 5, 4), 90, np.uint8)
+    assert image_or_vector(pixels, "x", DataOptions(layout="NHWC")).shape == (2, 4, 5, 5)
+
+
+@pytest.mark.parametrize("dtype", [">f4", "<f8", "<i4", "?"])
 def test_vectors_of_any_number_type_become_floats_that_hold_them(dtype: str) -> None:
-    most = np.full((2, 3), np.iinfo(dtype).max if dtype[-2] in "iu" else 1, dtype)
+    most = np.full((2, 3), np.iinfo(dtype).max if dtype[-2:-1] in ("i", "u") else 1, dtype)
     assert image_or_vector(most, "x").tolist() == most.tolist()
 
 
 def test_eight_bit_images_stay_eight_bit() -> None:
-    assert image_or_vector(np.ones((2, 3, 3), np.uint8), "x").dtype == torch.uint8
+    assert image_or_vector(np.full((2, 5, 5), 255, np.uint8), "x").dtype == torch.uint8
 
 
-@pytest.mark.parametrize("shape", [(), (4,), (0, 3), (2, 0), (2, 2, 2, 2, 2)])
-def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(DamagedInputError, match="expected vectors N x D"):
+@pytest.mark.parametrize("shape", [(), (0, 3), (2, 0)])
+def test_arrays_without_examples_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(DamagedInputError, match="no examples"):
         image_or_vector(np.ones(shape), "x")
 
 
-@pytest.mark.parametrize("value", [-0.01, 1.01, 255.0])
-def test_floating_point_images_out_of_range_are_refused(value: float) -> None:
-    with pytest.raises(DamagedInputError, match=r"expected \[0, 1\]"):
-        image_or_vector(np.full((1, 1, 2, 2), value), "x")
+@pytest.mark.parametrize(
+    ("values", "dtype", "advice"),
+    [
+        ([0, 1], "u1", "0,1 or --range 0,255"),
+        ([0, 21, 255], "u1", "0,21 or --range 0,255"),
+        ([-0.5, 0.9], "f4", "-1,1"),
+        ([0, 254], "f4", "0,255"),
+        ([0, 60_000], "u2", "0,65535"),
+        ([0, 1], "i8", "0,1"),
+        ([0, 1 / 255], "f8", "0,1 or 0,0.00392157"),
+        ([0, 1.01], "f8", "0,255"),
+    ],
+)
+def test_ranges_with_two_readings_are_refused_with_the_option_that_decides(
+    values: list[float], dtype: str, advice: str
+) -> None:
+    array = np.array(values, dtype).reshape(1, 1, -1)
+    with pytest.raises(DamagedInputError, match=f"--range {advice}"):
+        image_or_vector(array, "x", DataOptions(layout="NHW"))
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [([0, 255], "u1"), ([0, 40], "u1"), ([0, 1], "?"), ([0, 1], "f4"), ([0, 0.2], "f8")],
+)
+def test_ranges_with_one_reading_need_no_option(values: list[float], dtype: str) -> None:
+    array = np.array(values, dtype).reshape(1, 1, -1)
+    assert as_float(image_or_vector(array, "x", DataOptions(layout="NHW"))).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "given", "expected"),
+    [
+        ([0, 1, 1], "u1", "0,1", [0, 1, 1]),
+        ([0, 10, 20], "u1", "0,20", [0, 0.5, 1]),
+        ([0, 51, 0], "u1", "0,255", [0, 0.2, 0]),
+        ([-1, 0, 1], "f4", "-1,1", [0, 0.5, 1]),
+        ([0, 65535, 0], "u2", "65535,0", [1, 0, 1]),
+    ],
+)
+def test_a_range_says_what_is_black_and_white(
+    values: list[float], dtype: str, given: str, expected: list[float]
+) -> None:
+    array = np.array(values, dtype).reshape(1, 1, 3)
+    options = DataOptions(layout="NHW", value_range=given)
+    found = as_float(image_or_vector(array, "x", options)).flatten().tolist()
+    assert found == pytest.approx(expected)
+
+
+def test_values_beyond_the_range_given_are_refused() -> None:
+    with pytest.raises(DamagedInputError, match="beyond --range 0,1"):
+        image_or_vector(np.full((2, 5, 5), 2, np.uint8), "x", DataOptions(value_range="0,1"))
+
+
+@pytest.mark.parametrize("given", ["", "1", "0,0", "0,nan", "a,b", "0,1,2"])
+def test_what_is_no_range_is_refused(given: str) -> None:
+    with pytest.raises(UsageError, match="--range"):
+        DataOptions(value_range=given)
+
+
+def test_a_range_is_of_images() -> None:
+    with pytest.raises(UsageError, match="holds vectors"):
+        image_or_vector(np.ones((2, 3)), "x", DataOptions(value_range="0,1"))
 
 
 def test_rounding_at_the_ends_of_the_range_is_clipped() -> None:
-    values = image_or_vector(np.array([-1e-6, 1 + 1e-6]).reshape(1, 1, 1, 2), "x")
+    values = image_or_vector(np.array([-1e-6, 1 + 1e-6]).reshape(1, 1, 2), "x")
     assert values.flatten().tolist() == [0.0, 1.0]
 
 
-def test_samples_may_leave_the_range() -> None:
-    assert image_or_vector(np.full((1, 1, 2, 2), 1.3), "x", bounded=False).max() > 1
-
-
 def test_values_beyond_single_precision_are_refused() -> None:
-    with pytest.raises(DamagedInputError, match=r"\[1, 0\] is inf"):
+    with pytest.raises(DamagedInputError, match=r"\[1, 0\] is 1e\+300"):
         image_or_vector(np.array([[0.0], [1e300]]), "x")
 
 
@@ -256,3 +373,7 @@ def test_values_beyond_single_precision_are_refused() -> None:
 def test_labels_that_are_not_one_whole_number_each_are_refused(labels: Any) -> None:
     with pytest.raises(DamagedInputError, match="labels"):
         label_values(np.asarray(labels), 2, "x")
+
+
+def test_labels_of_which_one_each_is_set_become_numbers() -> None:
+    assert label_values(np.eye(4)[[2, 0, 3]], 3, "x").tolist() == [2, 0, 3]

@@ -142,6 +142,7 @@ def images() -> list[bytes]:
         *(("PNG", mode) for mode in ("L", "RGB", "RGBA", "P", "1", "I;16")),
         *(("JPEG", "L"), ("JPEG", "RGB"), ("JPEG", "CMYK"), ("BMP", "RGB"), ("BMP", "P")),
         *(("PPM", "RGB"), ("PPM", "L"), ("WEBP", "RGB"), ("TIFF", "RGB"), ("TIFF", "L")),
+        *(("GIF", "P"), ("GIF", "L"), ("JPEG2000", "RGB"), ("AVIF", "RGB"), ("WEBP", "RGBA")),
     ):
         picture = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).convert(
             "L" if mode == "I;16" else mode

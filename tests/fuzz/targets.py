@@ -231,7 +231,7 @@ def table(data: bytes) -> None:
 
 def image(data: bytes) -> None:
     """Pictures of a folder."""
-    from arcsm_cli.data.images import decode
+    from arcsm_cli.data.decoding import decode
 
     with documented():
         decode(_file(data))
@@ -328,7 +328,8 @@ _MODELS = ("arcsm_cli.models.load", "arcsm_cli.models.restore", "arcsm_cli.model
            "arcsm_cli.models.vae_config")  # fmt: skip
 _HDF5 = ("arcsm_cli.io.hdf5_guard", "arcsm_cli.io.hdf5_heap", "arcsm_cli.io.isolated")
 _PIL = tuple(
-    f"PIL.{kind}ImagePlugin" for kind in ("Png", "Jpeg", "Bmp", "Ppm", "WebP", "Tiff", "Mpo")
+    f"PIL.{kind}ImagePlugin"
+    for kind in ("Png", "Jpeg", "Bmp", "Ppm", "WebP", "Tiff", "Mpo", "Gif", "Jpeg2K", "Avif")
 )
 
 TARGETS: dict[str, Target] = {
@@ -376,12 +377,19 @@ TARGETS: dict[str, Target] = {
         array,
         seeds.arrays,
         _npy_or_npz,
-        ("arcsm_cli.data.arrays", "arcsm_cli.data.files", "zipfile"),
+        (
+            "arcsm_cli.data.arrays",
+            "arcsm_cli.data.files",
+            "arcsm_cli.data.layout",
+            "arcsm_cli.data.scale",
+            "arcsm_cli.data.named",
+            "zipfile",
+        ),
     ),
     "table": Target(
         table, seeds.tables, mutators.words(*_CELLS), ("arcsm_cli.data.tables",), 1 << 12
     ),
-    "image": Target(image, seeds.images, mutators.png, ("arcsm_cli.data.images", *_PIL), 1 << 12),
+    "image": Target(image, seeds.images, mutators.png, ("arcsm_cli.data.decoding", *_PIL), 1 << 12),
     "downloads": Target(
         downloads,
         seeds.downloads,

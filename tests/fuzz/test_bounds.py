@@ -67,9 +67,10 @@ def partition(path: Path) -> None:
 
 def picture(path: Path) -> None:
     from arcsm_cli.data.dataset import DataOptions
+    from arcsm_cli.data.decoding import Picture
     from arcsm_cli.data.images import load_images
 
-    load_images([path], DataOptions(), "folder")
+    load_images([Picture.at(path)], DataOptions(), "folder")
 
 
 def config(path: Path) -> None:

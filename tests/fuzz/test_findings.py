@@ -15,6 +15,7 @@ import pytest
 
 from arcsm_cli.data import arrays, tables
 from arcsm_cli.data.dataset import DataOptions
+from arcsm_cli.data.decoding import Picture
 from arcsm_cli.data.files import load_file
 from arcsm_cli.data.folders import ImageFolder
 from arcsm_cli.data.images import load_images
@@ -216,7 +217,9 @@ def test_libraries_below_pillow_say_nothing_on_stderr(
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64), (1, 2, 3)).save(buffer, "TIFF", compression="tiff_lzw")
     path.write_bytes(buffer.getvalue().replace(b"\x80", b"\xff"))
-    assert "cannot be decoded" in refusal(lambda: load_images([path], DataOptions(), "folder"))
+    assert "cannot be decoded" in refusal(
+        lambda: load_images([Picture.at(path)], DataOptions(), "folder")
+    )
     assert capfd.readouterr() == ("", "")
 
 
