@@ -99,36 +99,36 @@ def _comparison(path: Path) -> dict[str, Any]:
 
 
 def _tensors(path: Path) -> dict[str, Any]:
-    from arcsm_cli.io.header import read_header
     from arcsm_cli.io.streams import label
+    from arcsm_cli.io.tensor_file import format_of, open_tensors
 
-    with path.open("rb") as file:
-        metadata = read_header(file, label(path)).metadata
+    with path.open("rb") as file, open_tensors(file, label(path), "numpy") as opened:
+        form = format_of(opened.metadata() or {})
 
     from arcsm_cli.io import reference_file
 
-    if metadata.get("format") == reference_file.FORMAT:
+    if form == "reference":
         reference = asdict(reference_file.load_reference_file(path))
         typical, spread = reference.pop("statistics"), reference.pop("multiscale")
         medians = {name: values["median"] for name, values in typical.items()}
         deviations = {f"{name}_mad": values["mad"] for name, values in typical.items()}
         if spread is not None:
             reference["multiscale_levels"] = list(spread["levels"])
-        return {"format": metadata["format"], "metrics": medians | deviations, **reference}
+        return {"format": "arcsm-reference", "metrics": medians | deviations, **reference}
 
     # After the header has shown that the file deserves it: this loads PyTorch.
-    from arcsm_cli.io.checkpoint import RESUME_FORMAT, load_checkpoint, load_resume
+    from arcsm_cli.io.checkpoint import load_checkpoint, load_resume
 
-    if metadata.get("format") == RESUME_FORMAT:
+    if form == "resume":
         tensors, state = load_resume(path)
         return {
-            "format": metadata["format"],
+            "format": "arcsm-resume",
             "metrics": {"tensors": len(tensors), "values": _count(tensors)},
             "state": state,
         }
     checkpoint = load_checkpoint(path)
     return {
-        "format": metadata["format"],
+        "format": "arcsm-checkpoint",
         "kind": checkpoint.kind,
         "metrics": {
             "parameters": _count(

@@ -14,14 +14,15 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+import safetensors.torch
 import torch
 from torch import Tensor
 
 from arcsm_cli.data.dataset import DataOptions
 from arcsm_cli.data.download import ensure
 from arcsm_cli.errors import DamagedInputError, UnavailableError
-from arcsm_cli.io.header import read_header
 from arcsm_cli.io.streams import label, local_input, show
+from arcsm_cli.io.tensor_file import check_header, complaints
 
 FOLDER = "inception-v3"
 URL = (
@@ -33,13 +34,7 @@ SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 MAX_BYTES = 256 << 20
 """No file of weights may be longer: the published one has 91 MiB, in float64 it would have 182."""
 
-_DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-}
+_DTYPES = {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64}
 
 
 class FeatureWeights(NamedTuple):
@@ -95,7 +90,7 @@ def read_weights(source: str) -> FeatureWeights:
             tensors = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             return FeatureWeights(tensors, digest)
         if content[8:9] == b"{" and b"\0" in content[:8]:
-            return FeatureWeights(_read_safetensors(_Held(content, file.fileno()), name), digest)
+            return FeatureWeights(_read_safetensors(content, name), digest)
     raise DamagedInputError(
         f"{name}: is neither a safetensors file nor the published PyTorch file (SHA-256 "
         f"{SHA256[:8]}...), the only one of that kind that is read: other weights are taken as "
@@ -103,37 +98,19 @@ def read_weights(source: str) -> FeatureWeights:
     )
 
 
-class _Held(io.BytesIO):
-    """A file's content in memory, with the descriptor by which `read_header` asks for its size.
-
-    Not for `torch.load`, which reads from a descriptor where it finds one.
-    """
-
-    def __init__(self, content: bytes, descriptor: int) -> None:
-        super().__init__(content)
-        self._descriptor = descriptor
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-
 def _fetch(staging: Path) -> None:
     torch.hub.download_url_to_file(URL, str(staging / URL.rpartition("/")[2]), hash_prefix=SHA256)
 
 
-def _read_safetensors(file: _Held, name: str) -> dict[str, Tensor]:
-    tensors = {}
-    for entry in read_header(file, name).entries:
-        if entry.dtype not in _DTYPES:
-            raise DamagedInputError(f"{name}: tensor {show(entry.name)} is {entry.dtype}")
-        file.seek(entry.start)
-        content = bytearray(file.read(entry.size))
-        if not content or len(content) != entry.size:
-            raise DamagedInputError(f"{name}: tensor {show(entry.name)} is empty or cut off")
-        tensor = torch.frombuffer(content, dtype=_DTYPES[entry.dtype]).reshape(entry.shape)
+def _read_safetensors(content: bytes, name: str) -> dict[str, Tensor]:
+    check_header(io.BytesIO(content), name)
+    with complaints(name):
+        tensors = safetensors.torch.load(content)
+    for key, tensor in tensors.items():
+        if tensor.dtype not in _DTYPES:
+            raise DamagedInputError(f"{name}: tensor {show(key)} is {tensor.dtype}")
+        if not tensor.numel():
+            raise DamagedInputError(f"{name}: tensor {show(key)} is empty")
         if not tensor.isfinite().all():
-            raise DamagedInputError(
-                f"{name}: tensor {show(entry.name)} holds NaN or infinite values"
-            )
-        tensors[entry.name] = tensor
+            raise DamagedInputError(f"{name}: tensor {show(key)} holds NaN or infinite values")
     return tensors

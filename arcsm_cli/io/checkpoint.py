@@ -1,55 +1,36 @@
 """Checkpoints and their resume files: safetensors files that arcsm can vouch for.
 
-Both are written with canonical metadata, so that equal content gives equal bytes, and are read
-through one descriptor whose header was checked first (`arcsm_cli.io.header`): tensors go straight
-from the file into their own memory, so reading takes no more than the tensors themselves and a
-file that is replaced meanwhile cannot mix with its successor.
+Tensors go straight from the file into their own memory, so reading takes no more than the tensors
+themselves, and a file that is replaced meanwhile cannot mix with its successor
+(`arcsm_cli.io.tensor_file`).
 """
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.io import bounded_json
-from arcsm_cli.io.header import Entry, Header, encode_header, read_header
 from arcsm_cli.io.provenance import parse_chain
 from arcsm_cli.io.streams import label, local_input, show
+from arcsm_cli.io.tensor_file import check_format, open_tensors, save_tensors
 
-FORMAT = "arcsm-checkpoint"
-RESUME_FORMAT = "arcsm-resume"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # of both; files of version 1 say what they are in another place
 KINDS = ("ar-csm", "ar-mle", "vae")
 
 _MAX_VALUE = 4 << 20  # characters of one metadata value
 _BLOCK = 1 << 20  # elements looked at at a time
 
-_DTYPES = {
-    "BOOL": torch.bool,
-    "U8": torch.uint8,
-    "I8": torch.int8,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I16": torch.int16,
-    "U16": torch.uint16,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I32": torch.int32,
-    "U32": torch.uint32,
-    "F32": torch.float32,
-    "I64": torch.int64,
-    "U64": torch.uint64,
-    "F64": torch.float64,
-    "C64": torch.complex64,
-}
-_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 # What a model is made of: weights, and masks and orders as buffers.
-_MODEL_DTYPES = {"F16", "BF16", "F32", "F64", "BOOL", "U8", "I8", "I16", "I32", "I64"}
+_MODEL_DTYPES = {
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool),
+    *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+}
 
 
 @dataclass(frozen=True)
@@ -82,17 +63,15 @@ def save_checkpoint(path: Path, ckpt: Checkpoint) -> None:
     if ckpt.kind not in KINDS:
         raise ValueError(f"unknown kind of model {ckpt.kind!r}")
     for name, tensor in ckpt.tensors.items():
-        if _NAMES.get(tensor.dtype) not in _MODEL_DTYPES:
+        if tensor.dtype not in _MODEL_DTYPES:
             raise ValueError(f"tensor {name!r} is {tensor.dtype}, which no checkpoint holds")
     metadata = {
-        "format": FORMAT,
-        "format_version": str(FORMAT_VERSION),
         "kind": ckpt.kind,
         "config": bounded_json.dump(ckpt.config),
         "training": bounded_json.dump(ckpt.training),
         "provenance": bounded_json.dump(ckpt.provenance),
     }
-    _write(path, metadata, ckpt.tensors)
+    _write(path, "checkpoint", metadata, ckpt.tensors)
 
 
 def load_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
@@ -105,23 +84,19 @@ def load_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
         DamagedInputError: it is of another kind, damaged, from a later version of the format, or
             holds NaN or infinity.
     """
-    with local_input(source) as path, open(path, "rb") as file:
-        name = label(source)
-        header = _read(file, name, "checkpoint")
-        for entry in header.entries:
-            if entry.dtype not in _MODEL_DTYPES:
-                raise DamagedInputError(
-                    f"{name}: tensor {show(entry.name)} is {entry.dtype}, which no checkpoint holds"
-                )
-        kind = header.metadata.get("kind")
+    name = label(source)
+    with _opened(source, name) as opened:
+        metadata = _metadata(opened, "checkpoint", name)
+        kind = metadata.get("kind")
         if kind not in KINDS:
             raise DamagedInputError(
                 f"{name}: holds a model of kind {show(kind)}, not one of {', '.join(KINDS)}"
             )
-        config = _json_object(header, "config", name)
-        training = _json_object(header, "training", name)
-        provenance = parse_chain(header.metadata.get("provenance", ""), name)
-        return Checkpoint(kind, config, training, provenance, _tensors(file, header, name))
+        config = _json_object(metadata, "config", name)
+        training = _json_object(metadata, "training", name)
+        provenance = parse_chain(metadata.get("provenance", ""), name)
+        tensors = _tensors(opened, name, _MODEL_DTYPES)
+        return Checkpoint(kind, config, training, provenance, tensors)
 
 
 def save_resume(path: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
@@ -136,12 +111,7 @@ def save_resume(path: Path, tensors: dict[str, torch.Tensor], state: dict[str, A
         ValueError: NaN or infinity in the tensors or the state.
         OSError: the system refused to write.
     """
-    metadata = {
-        "format": RESUME_FORMAT,
-        "format_version": str(FORMAT_VERSION),
-        "state": bounded_json.dump(state),
-    }
-    _write(path, metadata, tensors)
+    _write(path, "resume", {"state": bounded_json.dump(state)}, tensors)
 
 
 def load_resume(
@@ -153,34 +123,33 @@ def load_resume(
         MissingInputError: the file does not exist or cannot be read.
         DamagedInputError: as for `load_checkpoint`.
     """
-    with local_input(path) as local, open(local, "rb") as file:
-        name = label(path)
-        header = _read(file, name, "resume")
-        return _tensors(file, header, name), _json_object(header, "state", name)
+    name = label(path)
+    with _opened(path, name) as opened:
+        state = _json_object(_metadata(opened, "resume", name), "state", name)
+        return _tensors(opened, name), state
 
 
-def _read(file: BufferedReader, name: str, expected: Literal["checkpoint", "resume"]) -> Header:
-    header = read_header(file, name)
-    called = {FORMAT: "a checkpoint", RESUME_FORMAT: "a resume file"}
-    wanted = FORMAT if expected == "checkpoint" else RESUME_FORMAT
-    found = header.metadata.get("format")
-    if found != wanted:
-        what = called.get(found or "", "a safetensors file that arcsm did not write")
-        raise DamagedInputError(f"{name}: is {what}, where {called[wanted]} is expected")
-    version = header.metadata.get("format_version", "")
-    if not (version.isascii() and version.isdigit() and len(version) <= 9 and int(version) >= 1):
-        raise DamagedInputError(f"{name}: its format_version is {show(version)}, not a number")
-    if int(version) > FORMAT_VERSION:
-        raise DamagedInputError(
-            f"{name}: has format_version {int(version)}, newer than the {FORMAT_VERSION} that this "
-            "arcsm reads: upgrade arcsm"
-        )
-    return header
+@contextmanager
+def _opened(source: str | os.PathLike[str], name: str) -> Iterator[Any]:
+    with local_input(source) as path, open(path, "rb") as file:
+        size, memory = os.fstat(file.fileno()).st_size, _memory()
+        if size > memory:  # a file full of holes, which takes no room on its disk
+            raise DamagedInputError(
+                f"{name}: has {size} bytes, more than this machine's memory of {memory}"
+            )
+        with open_tensors(file, name, "pt") as opened:
+            yield opened
 
 
-def _json_object(header: Header, key: str, name: str) -> dict[str, Any]:
+def _metadata(opened: Any, wanted: str, name: str) -> dict[str, str]:
+    metadata: dict[str, str] = opened.metadata() or {}
+    check_format(metadata, wanted, FORMAT_VERSION, name)
+    return metadata
+
+
+def _json_object(metadata: dict[str, str], key: str, name: str) -> dict[str, Any]:
     try:
-        value = bounded_json.parse(header.metadata.get(key, ""), size=_MAX_VALUE)
+        value = bounded_json.parse(metadata.get(key, ""), size=_MAX_VALUE)
     except bounded_json.JSONError as error:
         raise DamagedInputError(f"{name}: its {key} {error}") from error
     if not isinstance(value, dict):
@@ -188,47 +157,33 @@ def _json_object(header: Header, key: str, name: str) -> dict[str, Any]:
     return value
 
 
-def _write(path: Path, metadata: dict[str, str], tensors: dict[str, torch.Tensor]) -> None:
+def _write(
+    path: Path, form: str, metadata: dict[str, str], tensors: dict[str, torch.Tensor]
+) -> None:
     for key, value in metadata.items():
         if len(value) > _MAX_VALUE:
             raise ValueError(f"{key} takes {len(value)} characters, more than {_MAX_VALUE}")
-    entries = []
-    position = 0
-    # Wide types first keeps every tensor aligned for readers that map the file.
-    for name in sorted(tensors, key=lambda key: (-tensors[key].element_size(), key)):
-        tensor = tensors[name]
+    for name, tensor in tensors.items():
         if not _finite(tensor):
             raise ValueError(f"tensor {name!r} holds NaN or infinite values")
-        size = tensor.numel() * tensor.element_size()
-        dtype = _NAMES[tensor.dtype]
-        entries.append(Entry(name, dtype, tuple(tensor.shape), position, size))
-        position += size
-    with open(path, "wb") as file:
-        file.write(encode_header(metadata, entries))
-        for entry in entries:
-            file.write(_bytes(tensors[entry.name].detach().cpu().contiguous()))
+    save_tensors(path, form, FORMAT_VERSION, metadata, tensors)
 
 
-def _tensors(file: BufferedReader, header: Header, name: str) -> dict[str, torch.Tensor]:
-    total, memory = sum(entry.size for entry in header.entries), _memory()
-    if total > memory:  # a file full of holes, which takes no room on its disk
-        raise DamagedInputError(
-            f"{name}: its tensors take {total} bytes, more than this machine's memory of {memory}"
-        )
-    tensors = {}
-    for entry in header.entries:
-        tensor = torch.empty(entry.shape, dtype=_DTYPES[entry.dtype])
-        view = _bytes(tensor)
-        file.seek(entry.start)
-        if file.readinto(view) != entry.size:
-            raise DamagedInputError(f"{name}: was truncated while it was read")
-        if entry.dtype == "BOOL" and not _boolean(tensor):
-            raise DamagedInputError(f"{name}: tensor {show(entry.name)} is not of true and false")
-        if not _finite(tensor):
+def _tensors(
+    opened: Any, name: str, allowed: set[torch.dtype] | None = None
+) -> dict[str, torch.Tensor]:
+    tensors: dict[str, torch.Tensor] = {}
+    for key in opened.offset_keys():
+        tensor: torch.Tensor = opened.get_tensor(key)
+        if allowed is not None and tensor.dtype not in allowed:
             raise DamagedInputError(
-                f"{name}: tensor {show(entry.name)} holds NaN or infinite values"
+                f"{name}: tensor {show(key)} is {tensor.dtype}, which no checkpoint holds"
             )
-        tensors[entry.name] = tensor
+        if tensor.dtype == torch.bool and not _boolean(tensor):
+            raise DamagedInputError(f"{name}: tensor {show(key)} is not of true and false")
+        if not _finite(tensor):
+            raise DamagedInputError(f"{name}: tensor {show(key)} holds NaN or infinite values")
+        tensors[key] = tensor
     return tensors
 
 
@@ -238,11 +193,6 @@ def _memory() -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):  # a system that does not say
         return 1 << 40
-
-
-def _bytes(tensor: torch.Tensor) -> memoryview:
-    """The bytes of a contiguous tensor, shared, not copied."""
-    return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
 def _finite(tensor: torch.Tensor) -> bool:

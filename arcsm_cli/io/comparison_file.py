@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.io import bounded_json
 from arcsm_cli.io.comparison_reader import MAX_COLUMNS, MAX_TABLES, ComparisonReader
-from arcsm_cli.io.hdf5_heap import check_heaps
 from arcsm_cli.io.isolated import Isolated
 from arcsm_cli.io.provenance import parse_chain
 from arcsm_cli.io.sink import Sink, signals_held
@@ -156,7 +155,6 @@ def _opened(path: Path, name: str) -> Iterator[Isolated]:
     with open(path, "rb") as raw:
         if raw.read(8) != HDF5_SIGNATURE:
             raise DamagedInputError(f"{name}: is no comparison file (HDF5)")
-        check_heaps(raw, name)
     with closing(Isolated(lambda: ComparisonReader(path, name), name)) as file:
         yield file
 

@@ -18,7 +18,7 @@ class ComparisonReader:
     """A comparison file that is open.
 
     Arguments:
-        path: the file, whose heaps have been checked.
+        path: the file.
         name: what messages call it.
 
     Raises (as its methods do):

@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.io import bounded_json
 from arcsm_cli.io.atomic import atomic_output
-from arcsm_cli.io.header import encode_header, read_header
-from arcsm_cli.io.streams import label, local_input, show
+from arcsm_cli.io.streams import label, local_input
+from arcsm_cli.io.tensor_file import check_format, open_tensors, save_tensors
 
-FORMAT = "arcsm-reference"
-FORMAT_VERSION = 2
-_VERSIONS = {"1": {"multiscale"}, "2": set[str]()}  # what files of each do not have yet
+FORMAT_VERSION = 3  # files of version 2 say what they are in another place
+_LACKING = {1: {"multiscale"}}  # what files of a version do not have yet
 
 _MAX_BYTES = 1 << 20
 _MAX_STATISTICS = 64
@@ -98,13 +97,9 @@ def save_reference(path: str, reference: Reference) -> None:
         OutputError: the system refused to write.
         ValueError: NaN or infinity among the numbers.
     """
-    metadata = {
-        "format": FORMAT,
-        "format_version": str(FORMAT_VERSION),
-        "reference": bounded_json.dump(asdict(reference)),
-    }
+    content = {"reference": bounded_json.dump(asdict(reference))}
     with atomic_output(path, force=True) as target:
-        Path(target).write_bytes(encode_header(metadata, []))
+        save_tensors(Path(target), "reference", FORMAT_VERSION, content, {})
 
 
 def load_reference_file(path: str | os.PathLike[str]) -> Reference:
@@ -120,19 +115,14 @@ def load_reference_file(path: str | os.PathLike[str]) -> Reference:
     with local_input(path) as local, open(local, "rb") as file:
         if os.fstat(file.fileno()).st_size > _MAX_BYTES:
             raise DamagedInputError(f"{name}: is longer than the {_MAX_BYTES} bytes of a reference")
-        metadata = read_header(file, name).metadata
-    if metadata.get("format") != FORMAT:
-        raise DamagedInputError(f"{name}: is no file of typical statistics that arcsm wrote")
-    version = metadata.get("format_version")
-    if version not in _VERSIONS:
-        raise DamagedInputError(
-            f"{name}: has format_version {show(version)}, this arcsm reads up to {FORMAT_VERSION}"
-        )
+        with open_tensors(file, name, "numpy") as opened:
+            metadata = opened.metadata() or {}
+    version = check_format(metadata, "reference", FORMAT_VERSION, name)
     try:
         content = bounded_json.parse(metadata.get("reference", ""), size=_MAX_BYTES, items=1000)
     except bounded_json.JSONError as error:
         raise DamagedInputError(f"{name}: its reference {error}") from error
-    return _checked(content, name, Reference.__annotations__.keys() - _VERSIONS[version])
+    return _checked(content, name, Reference.__annotations__.keys() - _LACKING.get(version, set()))
 
 
 def _checked(content: Any, name: str, fields: set[str]) -> Reference:

@@ -14,7 +14,7 @@ class SampleReader:
     """A sample file that is open, everything but its numbers checked.
 
     Arguments:
-        path: the file, whose heaps have been checked.
+        path: the file.
         name: what messages call it.
 
     Raises:

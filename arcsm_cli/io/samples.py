@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from arcsm_cli.errors import ArcsmError, DamagedInputError
 from arcsm_cli.io import bounded_json, hdf5_guard
-from arcsm_cli.io.hdf5_heap import check_heaps
 from arcsm_cli.io.isolated import Isolated
 from arcsm_cli.io.provenance import parse_chain
 from arcsm_cli.io.sample_layout import EXAMPLES, FORMAT, FORMAT_VERSION, STATISTICS
@@ -225,7 +224,6 @@ class SampleFile:
                     raise DamagedInputError(
                         f"{self._name}: is {describe(head)}, where a sample file (HDF5) is expected"
                     )
-                check_heaps(file, self._name)
             self._reader = Isolated(lambda: SampleReader(path, self._name), self._name)
             stack.callback(self._reader.close)
             shapes, self.wide, columns, chain = self._reader.call("contents")

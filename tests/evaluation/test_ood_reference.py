@@ -20,7 +20,6 @@ from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.evaluation import ood_reference
 from arcsm_cli.evaluation.ood import readings, score
 from arcsm_cli.evaluation.ood_reference import Request, distance_from, find_reference, training_data
-from arcsm_cli.io.header import Entry, encode_header
 from arcsm_cli.io.reference_file import (
     Reference,
     Spread,
@@ -276,7 +275,7 @@ def test_equal_references_are_equal_bytes_that_other_programs_read(tmp_path: Pat
         save_reference(str(tmp_path / name), KEPT)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     with safe_open(tmp_path / "a", "pt") as file:
-        assert file.metadata()["format"] == "arcsm-reference"
+        assert file.metadata()["arcsm_format"] == "reference"
         assert list(file.keys()) == []
 
 
@@ -346,10 +345,15 @@ HOSTILE: list[dict[str, Any]] = [
 ]
 
 
+def encode(metadata: dict[str, str], **tensors: object) -> bytes:
+    text = json.dumps({"__metadata__": metadata, **tensors}).encode()
+    return len(text).to_bytes(8, "little") + text
+
+
 def write(path: Path, content: Any, **metadata: str) -> None:
     text = content if isinstance(content, str) else json.dumps(content)
-    fields = {"format": "arcsm-reference", "format_version": "2", "reference": text} | metadata
-    path.write_bytes(encode_header(fields, []))
+    fields = {"arcsm_format": "reference", "format_version": "3", "reference": text} | metadata
+    path.write_bytes(encode(fields))
 
 
 def test_a_sound_file_is_read(tmp_path: Path) -> None:
@@ -386,11 +390,14 @@ def test_hostile_values_are_refused_in_a_line(content: Any, find: Finder) -> Non
         b"",
         b"someone's notes",
         b"\x80\x04pickled",
-        encode_header({"format": "arcsm-checkpoint"}, []),
-        encode_header({"format": "arcsm-reference", "format_version": "3"}, []),
-        encode_header({"format": "arcsm-reference"}, [Entry("x", "F32", (1 << 40,), 0, 1 << 42)]),
+        encode({"arcsm_format": "checkpoint"}),
+        encode({"arcsm_format": "reference", "format_version": "4"}),
+        encode(
+            {"arcsm_format": "reference", "format_version": "3", "reference": json.dumps(GOOD)},
+            x={"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]},
+        ),
         (1 << 62).to_bytes(8, "little") + b"{",
-        encode_header({"format": "arcsm-reference", "reference": "x" * (2 << 20)}, []),
+        encode({"arcsm_format": "reference", "reference": "x" * (2 << 20)}),
     ],
     ids=lambda content: str(content[:50]),
 )

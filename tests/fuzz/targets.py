@@ -131,11 +131,8 @@ class _Openers:
 
     def read(self, path: str) -> None:
         from arcsm_cli.io.comparison_reader import ComparisonReader
-        from arcsm_cli.io.hdf5_heap import check_heaps
         from arcsm_cli.io.sample_reader import SampleReader
 
-        with open(path, "rb") as file:
-            check_heaps(file, path)
         comparison = ComparisonReader(Path(path), path)
         if comparison.format() == "arcsm-comparison":
             comparison.texts()
@@ -322,11 +319,11 @@ _TOML = ("=", "\n", "steps", "hidden", ".", "[", "]", "{", "}", '"', "'", '"""',
          "inf", "true", "0x" + "f" * 9000, "9" * 5000, "1979-05-27", '"\\u0000"', '"\\n"', ",",
          "a.a.a.a.a.a.a.a.a.a", "[[a]]\n", "\\", "#", "-", "_")  # fmt: skip
 
-_HEADERS = ("arcsm_cli.io.header", "arcsm_cli.io.bounded_json", "arcsm_cli.io.streams")
+_HEADERS = ("arcsm_cli.io.tensor_file", "arcsm_cli.io.bounded_json", "arcsm_cli.io.streams")
 _CHECKPOINTS = (*_HEADERS, "arcsm_cli.io.checkpoint", "arcsm_cli.io.provenance")
 _MODELS = ("arcsm_cli.models.load", "arcsm_cli.models.restore", "arcsm_cli.models.config",
            "arcsm_cli.models.vae_config")  # fmt: skip
-_HDF5 = ("arcsm_cli.io.hdf5_guard", "arcsm_cli.io.hdf5_heap", "arcsm_cli.io.isolated")
+_HDF5 = ("arcsm_cli.io.hdf5_guard", "arcsm_cli.io.isolated")
 _PIL = tuple(
     f"PIL.{kind}ImagePlugin"
     for kind in ("Png", "Jpeg", "Bmp", "Ppm", "WebP", "Tiff", "Mpo", "Gif", "Jpeg2K", "Avif")

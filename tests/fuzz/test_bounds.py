@@ -26,7 +26,7 @@ from arcsm_cli.errors import DamagedInputError
 MEMORY, SECONDS = 512 << 20, 10
 VAST = 1 << 40  # bytes, of files full of holes
 
-METADATA = {"format": "arcsm-checkpoint", "format_version": "1", "kind": "vae", "config": "{}",
+METADATA = {"arcsm_format": "checkpoint", "format_version": "2", "kind": "vae", "config": "{}",
             "training": "{}", "provenance": "[]"}  # fmt: skip
 
 
