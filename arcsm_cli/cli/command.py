@@ -30,9 +30,6 @@ _PACKAGE = "arcsm_cli.commands"
 _SHARED = frozenset({"train", "vae-train", "sample", "denoise", "eval", "ood-score"})
 """Commands whose work several processes share; of the others there is one process."""
 
-# Typer's own errors on a command line, which it exports only through their subclass.
-_CommandLineError: type[Exception] = typer.BadParameter.__bases__[0]
-
 
 def load_command(name: str) -> ModuleType:
     """The module of the command `name`, imported now.
@@ -150,12 +147,12 @@ class _Command(TyperCommand):
         """Parses `args`; a value that came from a file is blamed on the file."""
         try:
             return super().parse_args(ctx, args)
-        except _CommandLineError as error:
+        except typer.BadParameter as error:
             config, names = ctx.meta.get(_CONFIGURED, (None, ()))
-            name = getattr(getattr(error, "param", None), "name", None)
+            name = error.param.name if error.param else None
             if config is None or name not in names:
                 raise
-            raise config.explain(name, one_line(getattr(error, "message", error))) from error
+            raise config.explain(name, one_line(error.message)) from error
 
     def get_help(self, ctx: Any) -> str:
         """The help, as wide as the terminal allows."""

@@ -112,42 +112,41 @@ def _clock_time(seconds: float) -> str:
 
 
 class _LiveBar(Bar):
-    def __init__(self, display: "Progress", task: "TaskID", done: int) -> None:
+    def __init__(self, display: "Progress", task: "TaskID") -> None:
         self._display, self._task = display, task
-        self._done = self._before = done
-        self._start = time.monotonic()
 
     def update(self, steps: int = 1, **figures: float | str) -> None:
-        self._done += steps
-        rate = (self._done - self._before) / max(time.monotonic() - self._start, 1e-9)
         # Passing no figures keeps the last ones.
         shown: dict[str, Any] = {"figures": _figures(figures)} if figures else {}
-        self._display.update(self._task, completed=self._done, rate=f"{rate:.3g}/s", **shown)
+        self._display.update(self._task, advance=steps, **shown)
 
 
 @contextmanager
 def _live_bar(total: int | None, description: str, done: int) -> Iterator[Bar]:
+    from rich import progress as rich_progress
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
+
+    class Speed(rich_progress.TaskProgressColumn):
+        def render(self, task: rich_progress.Task) -> Any:
+            return self.render_speed(task.finished_speed or task.speed)
 
     console = Console(stderr=True, highlight=False)
-    display = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}", markup=False),
-        TextColumn("{task.fields[rate]}", markup=False),
-        Remaining(),
+    display = rich_progress.Progress(
+        rich_progress.TextColumn("{task.description}", markup=False),
+        rich_progress.BarColumn(bar_width=None),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TextColumn("{task.fields[figures]}", markup=False),
+        Speed(),
+        rich_progress.TimeRemainingColumn(),
         console=console,
         transient=True,  # a finished bar would be left between the lines of a pipeline
         redirect_stdout=False,  # stdout carries results, untouched
         redirect_stderr=False,
     )
     with display:
-        task = display.add_task(description, total=total, completed=done, figures="", rate="")
+        task = display.add_task(description, total=total, completed=done, figures="")
         log.set_printer(lambda line: console.print(line, markup=False, soft_wrap=True))
         try:
-            yield _LiveBar(display, task, done)
+            yield _LiveBar(display, task)
         finally:
             log.set_printer(None)

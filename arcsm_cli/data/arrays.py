@@ -206,15 +206,17 @@ def _read_array(stream: IO[bytes], size: int, where: str) -> Array:
 
 
 def _read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    # A header may claim four gigabytes, which NumPy would read before it refuses them.
+    start = io.BytesIO(stream.read(_MAX_HEADER))
     try:
-        version = npy.read_magic(stream)
+        version = npy.read_magic(start)
         if version not in ((1, 0), (2, 0), (3, 0)):
             raise DamagedInputError(f"{where}: is not an .npy array of a known version")
         # Version 3 differs from 2 in the names of structures alone, which are refused.
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of whole numbers as Python 2 wrote them
-            shape, fortran, dtype = read(stream, max_header_size=_MAX_HEADER)
+            shape, fortran, dtype = read(start, max_header_size=_MAX_HEADER)
     except (*_HEADER_ERRORS, tokenize.TokenError) as error:
         raise DamagedInputError(f"{where}: damaged: {show(str(error), 100)}") from error
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
@@ -225,4 +227,5 @@ def _read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, 
         or math.prod(max(1, side) for side in shape) >= 2**59  # elements, if no side were zero
     ):
         raise DamagedInputError(f"{where}: damaged header")
+    stream.seek(start.tell())
     return shape, fortran, dtype

@@ -111,7 +111,7 @@ def test_hostile_headers_are_damaged(tmp_path: Path, text: str) -> None:
 
 def test_a_gigantic_header_is_refused_by_its_length(tmp_path: Path) -> None:
     content = b"\x93NUMPY\x02\x00" + (2**32 - 1).to_bytes(4, "little") + b"{"
-    with pytest.raises(DamagedInputError, match="too long"):
+    with pytest.raises(DamagedInputError):
         read_npy(write(tmp_path / "x.npy", content))
 
 

@@ -409,3 +409,27 @@ TARGETS: dict[str, Target] = {
 def seeds_of(name: str) -> tuple[bytes, ...]:
     """The sound files of a target."""
     return tuple(TARGETS[name].seeds())
+
+
+COUNTS = dict.fromkeys(TARGETS, 200) | {
+    **{"checkpoint": 100, "info": 50, "samples": 100, "comparison": 100, "downloads": 20}
+}
+"""Changed files of each target that take about half a second."""
+
+
+def fuzz(name: str, numbers: range) -> None:
+    """Read changed files of a target, each of which has a number.
+
+    Raises:
+        AssertionError: One of them does more than to be refused.
+    """
+    target = TARGETS[name]
+    for number in numbers:
+        rng = random.Random(f"{name} {number}")
+        data = rng.choice(seeds_of(name))
+        for _ in range(rng.randrange(5)):
+            data = target.mutate(data, rng)
+        try:
+            target.run(data)
+        except Exception as error:
+            raise AssertionError(f"file {number} of {name}: {data[:200]!r}") from error

@@ -195,6 +195,7 @@ CASES: dict[str, tuple[Callable[[Path], object], Callable[[Path], object]]] = {
     "checkpoint, a million values": (checkpoint, strings),
     "zeros": (data, lambda p: holes(p, b"")),
     "npy, vast": (data, lambda p: holes(p, npy((1 << 30, 1 << 30)))),
+    "npy, gigantic header": (data, lambda p: holes(p, b"\x93NUMPY\2\0" + b"\xff" * 4 + b"{")),
     "npy, as long as it says": (data, exact_npy),
     "npz, bomb": (data, bomb),
     "table, zeros": (data, lambda p: holes(p, b"1,2\n" * 200, 1 << 34)),

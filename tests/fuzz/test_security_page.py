@@ -32,7 +32,7 @@ def limits() -> list[tuple[str, str]]:
 
 
 def test_the_page_gives_limits() -> None:
-    assert len(limits()) >= 30
+    assert len(limits()) >= 25
 
 
 @pytest.mark.parametrize(("name", "value"), limits())

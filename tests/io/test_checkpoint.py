@@ -82,7 +82,7 @@ objects = st.dictionaries(
 )
 
 
-@settings(deadline=None)
+@settings(max_examples=30)
 @given(
     tensors=tensors,
     kind=st.sampled_from(checkpoint.KINDS),
@@ -181,7 +181,7 @@ def test_loading_takes_little_more_memory_than_the_tensors(tmp_path: Path) -> No
     assert peak() - before < loaded.tensors["w"].nbytes + (16 << 20)
 
 
-@settings(deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(st.sampled_from(MODEL_DTYPES + OTHER_DTYPES), max_size=6),
     st.lists(st.integers(0, 3), max_size=4),

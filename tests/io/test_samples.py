@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,7 +45,7 @@ def numbers(*shape: int) -> Any:
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
-@settings(deadline=None)
+@settings(max_examples=25)
 @given(st.data())
 def test_everything_round_trips(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -67,26 +67,19 @@ def test_everything_round_trips(
             np.testing.assert_array_equal(file.read(0, count, name), value)
 
 
-@settings(deadline=None, max_examples=8)
-@given(st.lists(st.integers(0, 9_000), max_size=5))
+@settings(max_examples=4)
+@given(st.lists(st.integers(0, 5_000), max_size=5))
 def test_the_bytes_do_not_depend_on_the_batches(
     tmp_path_factory: pytest.TempPathFactory, cuts: list[int]
 ) -> None:
     folder = tmp_path_factory.mktemp("batches")
-    samples, labels = numbers(9_000, 256), np.arange(9_000)
+    samples, labels = numbers(5_000, 256), np.arange(5_000)
     write(folder / "whole", samples, labels=labels)
-    edges = [0, *sorted(cuts), 9_000]
+    edges = [0, *sorted(cuts), 5_000]
     with SampleWriter(folder / "parts", (256,), CHAIN) as writer:
         for start, stop in pairwise(edges):
             writer.append(samples[start:stop], labels=labels[start:stop])
     assert (folder / "whole").read_bytes() == (folder / "parts").read_bytes()
-
-
-def test_nothing_in_the_file_has_a_time(path: Path) -> None:
-    write(path, numbers(2, 2), statistics={"nll": [0, 1]})
-    with h5py.File(path) as file:
-        for name in ("samples", "statistics/nll"):
-            assert not file[name].id.get_create_plist().get_obj_track_times()
 
 
 def test_the_layout_is_the_documented_one(path: Path) -> None:
@@ -102,18 +95,11 @@ def test_the_layout_is_the_documented_one(path: Path) -> None:
         np.testing.assert_array_equal(file["statistics/nll"], [0, 1, 2])
 
 
-def test_what_h5py_writes_by_default_is_read(path: Path) -> None:
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip", "shuffle": True}])
+def test_what_users_of_h5py_write_is_read(path: Path, options: dict[str, Any]) -> None:
     with h5py.File(path, "w") as file:
         file.attrs.update({"format": "arcsm-samples", "format_version": 1, "provenance": "[]"})
-        file["samples"] = numbers(3, 2)
-    with SampleFile(path) as read:
-        np.testing.assert_array_equal(read.read(0, 3), numbers(3, 2))
-
-
-def test_compressed_datasets_are_read(path: Path) -> None:
-    with h5py.File(path, "w") as file:
-        file.attrs.update({"format": "arcsm-samples", "format_version": 1, "provenance": "[]"})
-        file.create_dataset("samples", data=numbers(50, 20), compression="gzip", shuffle=True)
+        file.create_dataset("samples", data=numbers(50, 20), **options)
     with SampleFile(path) as read:
         np.testing.assert_array_equal(read.read(0, 50), numbers(50, 20))
 
@@ -156,15 +142,12 @@ def test_a_batch_may_be_reused_after_it_is_appended(path: Path) -> None:
         assert not file.read(0, 2).any()
 
 
-@given(st.integers(0, 12), st.integers(0, 12))
-def test_reading_cuts_at_the_end(
-    tmp_path_factory: pytest.TempPathFactory, start: int, stop: int
-) -> None:
-    path = tmp_path_factory.mktemp("cut") / "s.h5"
-    samples = numbers(10, 2)
+def test_reading_cuts_at_the_end(path: Path) -> None:
+    samples = numbers(4, 2)
     write(path, samples)
     with SampleFile(path) as file:
-        np.testing.assert_array_equal(file.read(start, stop), samples[start:stop])
+        for start, stop in product(range(7), range(7)):
+            np.testing.assert_array_equal(file.read(start, stop), samples[start:stop])
 
 
 def test_reading_a_dataset_that_is_not_there_is_a_key_error(path: Path) -> None:
@@ -268,7 +251,7 @@ def test_a_full_disk_ends_the_program_in_order(tiny_disk: Path, batches: int) ->
     assert os.listdir(tiny_disk) == []
 
 
-@pytest.mark.parametrize("allowed", range(0, 40, 3))
+@pytest.mark.parametrize("allowed", [0, 1, 2, 5, 20, 39])
 def test_a_write_that_fails_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: int
 ) -> None:
