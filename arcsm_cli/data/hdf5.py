@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from arcsm_cli.data.dataset import MAX_BYTES
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.io import hdf5_guard
-from arcsm_cli.io.hdf5_heap import check_heaps
 from arcsm_cli.io.isolated import Isolated
 from arcsm_cli.io.streams import label, show
 
@@ -45,8 +44,6 @@ class Hdf5File:
 
     def __init__(self, path: Path) -> None:
         self._where = label(path)
-        with open(path, "rb") as file:
-            check_heaps(file, self._where)
         self._file = Isolated(lambda: _Reader(path, self._where), self._where)
         try:
             self.format: str | None = self._file.call("format")

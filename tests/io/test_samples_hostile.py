@@ -40,7 +40,9 @@ def build(path: Path, change: Change) -> Path:
 def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("sound") / "s.h5"
     with SampleWriter(path, (2,), [{"command": "sample"}]) as writer:
-        writer.append(np.ones((8, 2), np.float32), labels=np.arange(8), statistics={"nll": np.zeros(8)})
+        writer.append(
+            np.ones((8, 2), np.float32), labels=np.arange(8), statistics={"nll": np.zeros(8)}
+        )
     return path.read_bytes()
 
 
