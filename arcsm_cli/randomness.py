@@ -7,41 +7,64 @@ corruptions and evaluations from `SampleNoise`, whose streams belong to single e
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import IntEnum
+from enum import Enum
 
 import numpy as np
 import torch
 from torch import Tensor
 
 
-class Purpose(IntEnum):
-    """Streams of one seed that must not meet; the numbers decide what is drawn."""
+class Purpose(Enum):
+    """What random numbers are for: streams of one seed that must not meet.
 
-    ORDER = 0
-    NOISE = 1
-    VALIDATION = 2
-    INITIAL_WEIGHTS = 3
-    DROPOUT = 4
+    Either one stream for each index (`generator_for`), or streams of examples (`SampleNoise`), of
+    which a purpose has those from its number on. The numbers decide what is drawn.
+    """
+
+    ORDER = ("index", 0)
+    NOISE = ("index", 1)
+    VALIDATION = ("index", 2)
+    INITIAL_WEIGHTS = ("index", 3)
+    DROPOUT = ("index", 4)
+
+    SAMPLES = ("example", 0)
+    CORRUPTION = ("example", 1 << 62)
+    RESTORATION = ("example", 3 << 61)
+    MEASURED = ("example", 1 << 63)  # noise, or binarisation, of examples that are measured
+    CODES = ("example", (1 << 63) + (1 << 40))
+    CHAINS = ("example", (1 << 63) + (2 << 40))
+
+    @property
+    def of_examples(self) -> bool:
+        """Whether it has a stream for each example."""
+        return self.value[0] == "example"
+
+    @property
+    def number(self) -> int:
+        """Where its streams are among those of its kind."""
+        return self.value[1]
 
 
 def generator_for(
     seed: int, purpose: Purpose, index: int, device: torch.device | str = "cpu"
 ) -> torch.Generator:
     """Return a generator that is a function of seed, purpose and index."""
-    mixed = int(np.random.SeedSequence([seed, int(purpose), index]).generate_state(1)[0])
+    assert not purpose.of_examples, purpose
+    mixed = int(np.random.SeedSequence([seed, purpose.number, index]).generate_state(1)[0])
     return torch.Generator(device).manual_seed(mixed)
 
 
 class SampleNoise:
     """Standard normals for a batch of samples, each from its own counter-based stream.
 
-    Sample i's stream is Philox (Salmon et al. 2011) keyed by (seed, i): it does not matter in which
-    batch, shard or process the sample is drawn.
+    Sample i's stream is Philox (Salmon et al. 2011) keyed by the seed and, counted from the
+    purpose's first, i: it does not matter in which batch, shard or process the sample is drawn.
 
     Arguments:
         seed: 0 <= seed < 2^64.
         indices: the numbers i of the samples.
         device: where the numbers are wanted; they are always drawn on the CPU.
+        purpose: one of examples.
 
     Example:
         >>> a = SampleNoise(1, range(4)).normal(3)
@@ -51,13 +74,16 @@ class SampleNoise:
     """
 
     def __init__(
-        self, seed: int, indices: Iterable[int], device: torch.device | str = "cpu"
+        self,
+        seed: int,
+        indices: Iterable[int],
+        device: torch.device | str = "cpu",
+        purpose: Purpose = Purpose.SAMPLES,
     ) -> None:
+        assert purpose.of_examples, purpose
         self.device = device
-        self.streams = [
-            np.random.Generator(np.random.Philox(key=np.array([seed, i], dtype=np.uint64)))
-            for i in indices
-        ]
+        keys = (np.array([seed, purpose.number + i], dtype=np.uint64) for i in indices)
+        self.streams = [np.random.Generator(np.random.Philox(key=key)) for key in keys]
 
     def normal(self, *shape: int) -> Tensor:
         """Return the streams' next standard normals, float32 (B, *shape)."""

@@ -171,6 +171,7 @@ OBJECTIVES = Registry(
             "univariate denoising score matching",
             ("scores", "noise"),
         ),
+        "ssm": Part("arcsm_cli.objectives.ssm:ssm", "sliced score matching", ("scores", "twice")),
         "mle": Part(
             "arcsm_cli.objectives.mle:mle",
             "maximum likelihood of a model with normalised conditionals",
@@ -184,7 +185,7 @@ The batch is an `arcsm_cli.objectives.noisy_batch.NoisyBatch`, what else is draw
 from an `arcsm_cli.randomness.Draws`.
 
 Tags: ``scores`` or ``densities``, which kind of model it trains; ``noise``, it needs a positive
-noise level.
+noise level; ``twice``, it takes second derivatives (see `arcsm_cli.models.once`).
 """
 
 SAMPLERS = Registry(

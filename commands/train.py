@@ -125,11 +125,11 @@ def run(
         typer.Option("--order-seed", metavar="N", min=0, max=2**63 - 1, help="Which random order."),
     ] = 0,
     objective: Annotated[
-        Literal["csm", "dsm", "mle"],
+        Literal["csm", "dsm", "ssm", "mle"],
         typer.Option(
             "--objective",
-            help="Composite score matching, univariate denoising score matching, or maximum "
-            "likelihood of a model with normalised conditionals.",
+            help="Composite, univariate denoising or sliced score matching, or maximum likelihood "
+            "of a model with normalised conditionals.",
         ),
     ] = "csm",
     likelihood: Annotated[
@@ -296,6 +296,11 @@ def run(
         raise UsageError("give --steps or --epochs, not both")
     check_number("--lr", lr)
     check_number("--epochs", epochs)
+    if compile_step and OBJECTIVES.has(objective, "twice"):
+        raise UsageError(
+            f"--compile: --objective {objective} takes second derivatives, which compiled steps "
+            "do not have: leave it out"
+        )
     choices = settled(
         Choices(
             order=order,

@@ -1,5 +1,6 @@
 """Random numbers that belong to samples."""
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from arcsm_cli.randomness import SampleNoise
+from arcsm_cli.randomness import Draws, Purpose, SampleNoise
 
 
 @given(
@@ -50,3 +51,18 @@ def test_numbers_are_standard_normal(assert_uniform: Callable[[Tensor], None]) -
 def test_the_streams_of_one_seed_are_uncorrelated() -> None:
     correlation = torch.corrcoef(SampleNoise(3, range(10)).normal(5000))
     assert correlation.triu(1).abs().max() < 0.07
+
+
+def test_no_purposes_streams_meet_those_of_another() -> None:
+    first = sorted(purpose.number for purpose in Purpose if purpose.of_examples)
+    assert all(b - a >= 1 << 40 for a, b in itertools.pairwise([*first, 1 << 64]))
+
+
+def test_a_part_of_a_batch_gets_what_it_would_in_the_whole() -> None:
+    like = torch.zeros(6, 3)
+    whole, random = (Draws(torch.Generator().manual_seed(2), 6) for _ in range(2))
+    normal, signs = whole.normal(like, 3), whole.signs(like)
+    for rows in (slice(0, 2), slice(2, 6)):
+        part = random.part(rows)  # drawing for one leaves the others' numbers as they are
+        assert torch.equal(part.normal(like[rows], 3), normal[rows])
+        assert torch.equal(part.signs(like[rows]), signs[rows])

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.config import ModelConfig
-from arcsm_cli.models.masked import allow_second_derivatives
 from arcsm_cli.models.mle import ARMLE
+from arcsm_cli.models.once import differentiable_twice
 
 
 class EnergyField(nn.Module):
@@ -55,15 +55,11 @@ class ConditionalField(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.model = ARCSM(config)
-        allow_second_derivatives(self.model)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return s (B, D) by plain operations, differentiable twice."""
-        net = self.model.stage().score
-        p = self.model._precondition(x.new_zeros(()), slice(None))
-        centred = x - p.mean
-        f = net.at(p.c_in * centred, net.project(self.model.contexts(x), None))[0]
-        return p.pull * centred + p.gain * f
+        with differentiable_twice():
+            return self.model.score(x, self.model.contexts(x), x.new_zeros(()))
 
     def with_derivative(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return s and ds_d/dx_d, (B, D) each, in one pass."""
@@ -76,13 +72,13 @@ class LikelihoodField(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.model = ARMLE(config)
-        allow_second_derivatives(self.model)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the joint score grad_x log p(x), (B, D)."""
         if not x.requires_grad:
             x = x.requires_grad_()
-        log_p = self.model.log_prob(x).sum()
+        with differentiable_twice():
+            log_p = self.model.log_prob(x).sum()
         (s,) = torch.autograd.grad(log_p, x, create_graph=True)
         return s
 

@@ -10,9 +10,6 @@ from torch import Tensor
 
 from arcsm_cli.randomness import SampleNoise
 
-# Streams apart from those of sampling (0 on) and of evaluation's perturbation (2^63 on).
-STREAMS = 1 << 62
-
 
 class Corruption(Protocol):
     """Turns clean examples into corrupted ones."""

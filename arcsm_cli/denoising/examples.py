@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from arcsm_cli.data.stream import Examples
-from arcsm_cli.denoising.corruption import STREAMS, Corruption, Mask
+from arcsm_cli.denoising.corruption import Corruption, Mask
 from arcsm_cli.denoising.methods import Denoiser
 from arcsm_cli.distributed.ranks import SOLO, Ranks
 from arcsm_cli.errors import DamagedInputError
-from arcsm_cli.randomness import SampleNoise
+from arcsm_cli.randomness import Purpose, SampleNoise
 
 
 class RestoredBatch(NamedTuple):
@@ -60,9 +60,9 @@ def restore_all(
             indices = range(start, start + len(clean))
             corrupted = clean
             if corruption is not None:
-                corrupted = corruption(clean, SampleNoise(seed, (STREAMS + i for i in indices)))
-            noise = SampleNoise(seed, (STREAMS + STREAMS // 2 + i for i in indices))
-            noise.device = device
+                drawn = SampleNoise(seed, indices, purpose=Purpose.CORRUPTION)
+                corrupted = corruption(clean, drawn)
+            noise = SampleNoise(seed, indices, device, Purpose.RESTORATION)
 
             def ticked(dimensions: int, count: int = len(clean)) -> None:
                 tick(dimensions * count)

@@ -18,11 +18,9 @@ from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.models.mle import ARMLE
 from arcsm_cli.models.vae import VAE
-from arcsm_cli.randomness import SampleNoise
+from arcsm_cli.randomness import Purpose, SampleNoise
 
 METRICS = ("nll", "bpd", "csm")
-# A stream apart from that of sampling: evaluating with a seed must not reuse its numbers.
-_PERTURBATION = 1 << 63
 
 
 class Evaluated(NamedTuple):
@@ -106,8 +104,7 @@ def noisy_rows(
     """
     rows = model.sort(x)
     if perturb and model.sigma_min > 0:
-        indices = range(start + _PERTURBATION, start + _PERTURBATION + len(x))
-        noise = SampleNoise(seed, indices, rows.device)
+        noise = SampleNoise(seed, range(start, start + len(x)), rows.device, Purpose.MEASURED)
         rows = rows + model.sigma_min * noise.normal(rows.shape[1])
     return rows
 

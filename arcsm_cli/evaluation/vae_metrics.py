@@ -19,15 +19,13 @@ from arcsm_cli.evaluation.image_features import Extract, feature_distances
 from arcsm_cli.evaluation.model_metrics import Evaluated, check_shape
 from arcsm_cli.models.vae import VAE, log_prior
 from arcsm_cli.models.vae_networks import GaussianEncoder
-from arcsm_cli.randomness import SampleNoise
+from arcsm_cli.randomness import Purpose, SampleNoise
 from arcsm_cli.sampling.latent import sample_vae
 
 METRICS = ("elbo", "iwae", "ais")
 _ROWS = 4096  # codes decoded at a time
 _FITTED_TO = 256  # draws, or 8 a code, of an implicit encoder that its proposal is fitted to
 _WIDENED = 1.2  # variance of that proposal, in units of theirs: its tails must not be lighter
-# Streams apart from those of sampling and of one another.
-_BINARISATION, _CODES, _CHAINS = ((1 << 63) + (i << 40) for i in range(3))
 
 
 class Proposal(NamedTuple):
@@ -137,7 +135,7 @@ def _evaluated(
         if {"elbo", "iwae"} & set(how.metrics):
             figures |= _bounds(vae, x, how, indices)
         if "ais" in how.metrics:
-            noise = SampleNoise(how.seed, (_CHAINS + i for i in indices), device)
+            noise = SampleNoise(how.seed, indices, device, Purpose.CHAINS)
             rows = x.repeat_interleave(how.annealing.chains, 0)
             likelihood = DecoderLikelihood(vae, rows, how.low_precision)
             figures["ais"] = -how.annealing(likelihood, vae.config.latent_dim, noise, tick)
@@ -153,7 +151,7 @@ def _observed(vae: VAE, x: Tensor, seed: int, indices: range) -> Tensor:
     """Return examples (B, D) as the model sees them: binarised for a Bernoulli decoder."""
     if not vae.is_binary:
         return x
-    noise = SampleNoise(seed, (_BINARISATION + i for i in indices), x.device)
+    noise = SampleNoise(seed, indices, x.device, Purpose.MEASURED)
     uniform: Tensor = torch.special.ndtr(noise.normal(x.shape[1]))
     return (uniform < x).to(x.dtype)
 
@@ -165,7 +163,7 @@ def _bounds(vae: VAE, x: Tensor, how: Likelihoods, indices: range) -> dict[str, 
     Both hold for any proposal. That of a Gaussian encoder is the encoder; that of an implicit one
     a normal distribution fitted to its draws.
     """
-    noise = SampleNoise(how.seed, (_CODES + i for i in indices), x.device)
+    noise = SampleNoise(how.seed, indices, x.device, Purpose.CODES)
     proposal = propose(vae, x, noise)
     chunks = []
     count = how.importance_samples

@@ -14,21 +14,29 @@ g(.) the gradient of the loss:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from arcsm_cli.models.once import differentiable_once
 
-if TYPE_CHECKING:
-    from arcsm_cli.models.score import ScoreParameters
-
 # (1 - h^2) g in one pass; the gradient may be overwritten.
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
 _ROWS = 4096  # rows a block and thread: 1 MB an activation of 64 float32 units
 _KEPT = 1 << 28  # bytes of activations that may be kept for the backward pass
+
+
+class ScoreParameters(NamedTuple):
+    """Weights of the network as plain tensors, first layer split by what it reads."""
+
+    context: Tensor  # (H, P): context vector and noise-level features
+    x: Tensor  # (H,)
+    bias: Tensor  # (H,)
+    hidden: tuple[tuple[Tensor, Tensor], ...]  # (H', H) and (H',) each
+    out: Tensor  # (H,)
+    out_bias: Tensor  # ()
 
 
 def fused_value_and_tangent(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from arcsm_cli.models.once import differentiable_once
+from arcsm_cli.models.once import by_hand, differentiable_once
 
 # Below this many weights the calls cost more than the skipped arithmetic saves.
 _BLOCKED_FROM = 200_000
@@ -72,7 +72,7 @@ class MaskedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x of shape (B, in) to (B, out)."""
-        if len(self.blocks) == 1:
+        if len(self.blocks) == 1 or not by_hand(compiled=True):
             y = functional.linear(x, self.weight * self.mask(), self.bias)
             return y.to(x.dtype)  # autocast lowers the product, not what it returns
         blocked: Tensor = _BlockedLinear.apply(x, self.weight, self.bias, self.reach, self.blocks)
@@ -148,13 +148,3 @@ class _BlockedLinear(torch.autograd.Function):
                 rows[:, : block.reach] = g.T @ low[:, : block.reach]
             rows[:, block.full : block.reach] = _edge(grad_weight, reach, block)
         return (grad_x if need_x else None), grad_weight, grad.sum(0), None, None
-
-
-def allow_second_derivatives(model: nn.Module) -> None:
-    """Let masked layers compute their product in one piece.
-
-    The block by block product, which is faster, can be differentiated once.
-    """
-    for layer in model.modules():
-        if isinstance(layer, MaskedLinear):
-            layer.blocks = layer.blocks[:1]

@@ -14,7 +14,7 @@ and replayed from the third row of a kind on.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +23,26 @@ from arcsm_cli.models.context import IncrementalContexts
 from arcsm_cli.models.cuda_graphs import CudaGraphs
 from arcsm_cli.models.pixelcnn_layers import GatedBlock, WeightNormalized, blocks_of, layer_of
 
-if TYPE_CHECKING:
-    from arcsm_cli.models.pixelcnn import PixelCNN
+
+class Layers(Protocol):
+    """What is read of a network, see `arcsm_cli.models.pixelcnn.PixelCNN`."""
+
+    shape: tuple[int, int, int]
+    width: int
+    filters: int
+    first_u: WeightNormalized
+    first_above: WeightNormalized
+    first_left: WeightNormalized
+    down_u: nn.ModuleList
+    down_ul: nn.ModuleList
+    up_u: nn.ModuleList
+    up_ul: nn.ModuleList
+    halve_u: nn.ModuleList
+    halve_ul: nn.ModuleList
+    double_u: nn.ModuleList
+    double_ul: nn.ModuleList
+    output: WeightNormalized
+    earlier: nn.Parameter | None
 
 
 class _Rows:
@@ -144,7 +162,7 @@ class _Block:
 class _Level:
     """All layers of one resolution, and the buffers between them."""
 
-    def __init__(self, net: PixelCNN, level: int, batch: int) -> None:
+    def __init__(self, net: Layers, level: int, batch: int) -> None:
         like, filters = net.output.bias.detach(), net.filters
         self.width = width = net.shape[2] >> level
         last = level == len(net.down_u) - 1
@@ -246,7 +264,7 @@ class IncrementalPixelCNN(IncrementalContexts):
     """
 
     @torch.no_grad()
-    def __init__(self, net: PixelCNN, batch: int) -> None:
+    def __init__(self, net: Layers, batch: int) -> None:
         self.net, self.batch = net, batch
         channels, _, width = net.shape
         like = net.output.bias.detach()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from arcsm_cli.models.once import differentiable_once
+from arcsm_cli.models.once import by_hand, differentiable_once
 
 VERTICAL, HORIZONTAL = (2, 3), (2, 2)  # kernels: the row above and this one
 
@@ -112,7 +112,7 @@ class Activated(NamedTuple):
 
 def concat_elu(x: Tensor, padding: Padding = (0, 0, 0)) -> Tensor:
     """Return ELU([x, -x]) of x (B, F, H, W) amid zeros, (B, 2F, H + top, W + left + right)."""
-    if torch.compiler.is_compiling():  # a compiler fuses the plain form
+    if not by_hand():
         return functional.pad(functional.elu(torch.cat([x, -x], 1)), (*padding, 0))
     activated: Tensor = _ConcatELU.apply(x, padding)
     return activated
@@ -161,7 +161,7 @@ class _ConcatELU(torch.autograd.Function):
 
 def gated_sum(x: Tensor, ab: Tensor) -> Tensor:
     """Return x + a sigmoid(b) for ab (B, 2F, H, W), a first, in the precision of x."""
-    if torch.compiler.is_compiling():
+    if not by_hand():
         return x + functional.glu(ab, 1)
     total: Tensor = _GatedSum.apply(x, ab)
     return total

@@ -9,23 +9,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from arcsm_cli.models.fused import fused_value, fused_value_and_tangent
-
-
-class ScoreParameters(NamedTuple):
-    """Weights of the network as plain tensors, first layer split by what it reads."""
-
-    context: Tensor  # (H, P): context vector and noise-level features
-    x: Tensor  # (H,)
-    bias: Tensor  # (H,)
-    hidden: tuple[tuple[Tensor, Tensor], ...]  # (H', H) and (H',) each
-    out: Tensor  # (H,)
-    out_bias: Tensor  # ()
+from arcsm_cli.models.fused import ScoreParameters, fused_value, fused_value_and_tangent
+from arcsm_cli.models.once import by_hand
 
 
 class ConditionalScoreNetwork(nn.Module):
@@ -152,4 +141,4 @@ def _runs_fused(x: Tensor) -> bool:
     It works through cache-sized blocks. On a GPU, whose memory is fast, plain operations are
     better, and a compiler fuses them.
     """
-    return torch.is_grad_enabled() and not x.is_cuda
+    return torch.is_grad_enabled() and not x.is_cuda and by_hand(compiled=True)

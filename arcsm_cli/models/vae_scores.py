@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from arcsm_cli.models.masked import MaskedLinear, allow_second_derivatives
+from arcsm_cli.models.masked import MaskedLinear
 from arcsm_cli.models.score import ConditionalScoreNetwork
 from arcsm_cli.models.vae_config import VAEConfig
 from arcsm_cli.models.vae_networks import NARROWEST
@@ -36,8 +36,6 @@ class ConditionalScores(nn.Module):
         self.first = MaskedLinear(inputs, degrees)
         self.second = MaskedLinear(degrees, degrees)
         self.out = MaskedLinear(degrees, inputs.repeat_interleave(self.width), strict=True)
-        if config.method != "csm":
-            allow_second_derivatives(self)  # that sliced score matching takes
         self.score = ConditionalScoreNetwork(config.context_width, config.score_hidden)
         with torch.no_grad():  # starts as a Gaussian, as the encoder does
             self.score.out.weight *= 0.1
@@ -51,11 +49,9 @@ class ConditionalScores(nn.Module):
         return c.view(*z.shape, self.width)
 
     def forward(self, z: Tensor, features: Tensor, frame: Frame) -> Tensor:
-        """Return the conditional scores (B, L) at z (B, L); differentiable twice."""
+        """Return the conditional scores (B, L) at z (B, L)."""
         u = (z - frame.location) / frame.scale
-        # The blockwise kernel of `value` can be differentiated once.
-        f = self.score.at(u, self.score.project(self.contexts(z, features), None))[0]
-        return (f - u) / frame.scale
+        return (self.score.value(u, self.contexts(z, features), None) - u) / frame.scale
 
     def with_derivative(self, z: Tensor, features: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
         """Return s_d and ds_d/dz_d, (B, L) each, in one pass."""

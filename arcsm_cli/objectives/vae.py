@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from arcsm_cli.data.batch import Batch
+from arcsm_cli.models.once import differentiable_twice
 from arcsm_cli.models.vae import VAE, log_prior
 from arcsm_cli.models.vae_networks import GaussianEncoder, ImplicitEncoder
 from arcsm_cli.models.vae_scores import ConditionalScores, JointScores
@@ -114,7 +115,8 @@ def _sliced(
     """
     codes = codes.requires_grad_()
     frame = encoder.frame(features, codes)
-    s = scores(codes, features, frame)
+    with differentiable_twice():
+        s = scores(codes, features, frame)
     v = frame.scale.detach() * random.signs(codes)
     return s, ssm(s, codes, v).mean()
 

@@ -16,7 +16,6 @@ from arcsm_cli.registry import OBJECTIVES
 from arcsm_cli.sampling.draw import sample
 from arcsm_cli.sampling.samplers import default_sampler
 from arcsm_cli.training.settings import TrainSettings
-from arcsm_cli.training.state import TrainState
 from arcsm_cli.training.task import Objective
 
 
@@ -43,14 +42,14 @@ class AutoregressiveTask:
         """Return the names of the weights that a stage trains."""
         return [n for n, _ in model.named_parameters() if n.startswith(f"stages.{stage}.")]
 
-    def begin(self, state: TrainState, stage: int) -> None:
+    def begin(self, model: AutoregressiveModel, average: dict[str, Tensor], stage: int) -> None:
         """Start a stage from the averaged weights of the one before (its noise is the nearest)."""
-        weights = dict(state.model.named_parameters())
+        weights = dict(model.named_parameters())
         with torch.no_grad():
-            for name in self.trained(state.model, stage):
+            for name in self.trained(model, stage):
                 before = name.replace(f"stages.{stage}.", f"stages.{stage - 1}.", 1)
-                weights[name].copy_(state.average[before])
-                state.average[name].copy_(state.average[before])
+                weights[name].copy_(average[before])
+                average[name].copy_(average[before])
 
     def objective(self, settings: TrainSettings, *, training: bool) -> Objective:
         """Return the objective that the settings name."""
@@ -73,9 +72,9 @@ class AutoregressiveTask:
         rows = batch.holding(model.sort(batch.x))
         return perturb(model, rows, generator, level=level, draws=draws)
 
-    def initialise(self, state: TrainState, prepared: NoisyBatch) -> None:
-        """Fit fresh weights to what contexts are computed from."""
-        state.initialise(prepared.context_input)
+    def fitted_to(self, prepared: NoisyBatch) -> Batch:
+        """Return what contexts are computed from."""
+        return prepared.context_input
 
     def figures(self, loss: Tensor) -> tuple[Tensor, ...]:
         """Return the loss, and once more for its curve."""
@@ -85,12 +84,11 @@ class AutoregressiveTask:
         """Return D."""
         return model.config.dimensions
 
-    def pictures(self, state: TrainState, count: int) -> Tensor | None:
-        """Return images that the averaged weights draw, or None for vectors."""
-        model = state.averaged_model()
+    def pictures(self, model: AutoregressiveModel, seed: int, count: int) -> Tensor | None:
+        """Return images without noise, or None for vectors."""
         if not model.config.is_image:
             return None
-        noise = SampleNoise(state.settings.seed, range(count), model.mean.device)
+        noise = SampleNoise(seed, range(count), model.mean.device)
         return sample(model, default_sampler(model), noise, denoise=model.sigma_min > 0)
 
 

@@ -118,7 +118,7 @@ def train(state: TrainState, data: Dataset, valid: Dataset, observer: Observer) 
     while upcoming is not None:
         stage, stage_step = divmod(state.step, settings.steps)
         if stage_step == 0 and stage > 0:
-            task.begin(state, stage)
+            task.begin(model, state.average, stage)
         lr = settings.learning_rate(stage_step)
         for group in state.optimizer.param_groups:
             group["lr"] = lr * group.get("rate", 1.0)
@@ -168,8 +168,8 @@ def _add_gradient(state: TrainState, stored: Batch, stage: int) -> Tensor:
     generator = generator_for(settings.seed, Purpose.NOISE, state.step, device)
     batch = stored.holding(as_float(stored.x))
     prepared = task.prepare(state.model, batch, generator, settings, stage, training=True)
-    if state.step == 0:
-        task.initialise(state, prepared)
+    if state.step == 0 and (first := task.fitted_to(prepared)) is not None:
+        state.initialise(first)
     random, objective = Draws(generator, batch.size), task.objective(settings, training=True)
     count = settings.grad_accumulation if isinstance(settings, TrainSettings) else 1
     pieces = list(_pieces(ranks.part(batch.size), count))

@@ -14,9 +14,12 @@ from arcsm_cli.distributed.ranks import SOLO, Ranks
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.io.checkpoint import Checkpoint
 from arcsm_cli.models.restore import config_type, make_model, parameter_count
+from arcsm_cli.models.vae import VAE
+from arcsm_cli.training.autoregressive import AutoregressiveTask
 from arcsm_cli.training.settings import RunSettings, TrainSettings
 from arcsm_cli.training.shared_gradients import SharedGradients
-from arcsm_cli.training.task import task_for
+from arcsm_cli.training.task import Task
+from arcsm_cli.training.vae_task import VAETask
 
 Losses = TypeVar("Losses")
 
@@ -39,7 +42,7 @@ class TrainState:
 
     def __init__(self, model: Any, settings: Any) -> None:
         self.model = model
-        self.task = task_for(model)
+        self.task: Task = VAETask() if isinstance(model, VAE) else AutoregressiveTask()
         self.settings = settings
         if isinstance(settings, TrainSettings):
             model.low_precision = settings.precision == "bf16"

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from torch import Generator, Tensor, nn
 
 from arcsm_cli.data.batch import Batch
-from arcsm_cli.models.vae import VAE
 from arcsm_cli.randomness import Draws
-
-if TYPE_CHECKING:
-    from arcsm_cli.training.state import TrainState
 
 Objective = Callable[[Any, Any, Draws], Any]
 """(model, prepared batch, random) to a loss; a mean over the examples."""
@@ -36,8 +32,8 @@ class Task(Protocol):
     def trained(self, model: nn.Module, stage: int) -> list[str]:
         """Return the names of the weights that a stage trains."""
 
-    def begin(self, state: TrainState, stage: int) -> None:
-        """Prepare a stage after the first."""
+    def begin(self, model: Any, average: dict[str, Tensor], stage: int) -> None:
+        """Prepare a stage after the first: its weights, and their average."""
 
     def objective(self, settings: Any, *, training: bool) -> Objective:
         """Return what is minimised, or followed on held-out data."""
@@ -54,8 +50,8 @@ class Task(Protocol):
     ) -> Any:
         """Return what the objective takes of examples in file units; its ``rows`` gives a part."""
 
-    def initialise(self, state: TrainState, prepared: Any) -> None:
-        """Fit fresh weights to the first batch, where there is anything to fit."""
+    def fitted_to(self, prepared: Any) -> Batch | None:
+        """Return what fresh weights are fitted to, or None where nothing is."""
 
     def figures(self, loss: Any) -> tuple[Tensor, ...]:
         """Return of what an objective returned the scalar to minimise, then what `curves` names."""
@@ -63,16 +59,5 @@ class Task(Protocol):
     def unit(self, model: Any) -> int:
         """Return what losses are divided by: D where they count per dimension."""
 
-    def pictures(self, state: TrainState, count: int) -> Tensor | None:
-        """Return images (count, C, H, W) that the averaged weights draw, or None."""
-
-
-def task_for(model: nn.Module) -> Task:
-    """Return the task that trains a model."""
-    if isinstance(model, VAE):
-        from arcsm_cli.training.vae_task import VAETask
-
-        return VAETask()
-    from arcsm_cli.training.autoregressive import AutoregressiveTask
-
-    return AutoregressiveTask()
+    def pictures(self, model: Any, seed: int, count: int) -> Tensor | None:
+        """Return images (count, C, H, W) that a model draws, or None where it draws vectors."""

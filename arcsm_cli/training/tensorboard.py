@@ -46,7 +46,7 @@ class TensorBoard:
         history = state.history
         pictures = None
         if len(history["step"]) % self.grid_every == 0:
-            pictures = state.task.pictures(state, _GRID)
+            pictures = state.task.pictures(state.averaged_model(), state.settings.seed, _GRID)
         tags = {"loss": "loss/train", "valid_loss": "loss/valid", "score_loss": "loss/score"}
         with self._forgiving():
             for name, curve in history.items():

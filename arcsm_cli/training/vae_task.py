@@ -13,7 +13,6 @@ from arcsm_cli.objectives.vae import VAELosses, vae_losses
 from arcsm_cli.randomness import SampleNoise
 from arcsm_cli.sampling.latent import sample_vae
 from arcsm_cli.training.settings import VAESettings
-from arcsm_cli.training.state import TrainState
 from arcsm_cli.training.task import Objective
 
 
@@ -48,7 +47,7 @@ class VAETask:
         """Return the names of all weights."""
         return [name for name, _ in model.named_parameters()]
 
-    def begin(self, state: TrainState, stage: int) -> None:
+    def begin(self, model: VAE, average: dict[str, Tensor], stage: int) -> None:
         """Do nothing: there is one stage."""
 
     def objective(self, settings: VAESettings, *, training: bool) -> Objective:
@@ -68,8 +67,8 @@ class VAETask:
         """Return examples as the model sees them: binary ones are drawn afresh."""
         return batch.holding(binarised(model, model.flatten(batch.x), generator))
 
-    def initialise(self, state: TrainState, prepared: Batch) -> None:
-        """Do nothing: no weight depends on data before the first step."""
+    def fitted_to(self, prepared: Batch) -> None:
+        """Return None: no weight depends on data before the first step."""
 
     def figures(self, loss: VAELosses) -> tuple[Tensor, ...]:
         """Return both losses in one, then each."""
@@ -79,12 +78,11 @@ class VAETask:
         """Return 1: losses are in nats an example."""
         return 1
 
-    def pictures(self, state: TrainState, count: int) -> Tensor | None:
+    def pictures(self, model: VAE, seed: int, count: int) -> Tensor | None:
         """Return the means of images from the prior, or None for vectors."""
-        model = state.averaged_model()
         if not model.config.is_image:
             return None
-        noise = SampleNoise(state.settings.seed, range(count), model.device)
+        noise = SampleNoise(seed, range(count), model.device)
         pictures: Tensor = sample_vae(model, noise, denoise=True)
         return pictures
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from arcsm_cli.data.batch import Batch
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.io.checkpoint import load_checkpoint, load_resume
@@ -162,14 +163,14 @@ def test_validation_leaves_no_gradient(fresh: Make, held_out: Dataset) -> None:
 
 def test_pictures_are_means_of_images_from_the_prior(fresh: Make) -> None:
     state = fresh()
-    found = state.task.pictures(state, 3)
+    found = state.task.pictures(state.averaged_model(), 0, 3)
     assert found.shape == (3, 1, 4, 4)
     assert ((found > 0) & (found < 1)).all()
 
 
 def test_vectors_have_no_pictures(data: Dataset) -> None:
     state = fresh_state(config(data), short(), "cpu")
-    assert state.task.pictures(state, 3) is None
+    assert state.task.pictures(state.averaged_model(), 0, 3) is None
 
 
 @pytest.mark.slow
@@ -254,9 +255,9 @@ def binarised(
     def run(state: TrainState) -> list[Tensor]:
         seen: list[Tensor] = []
 
-        def spy(vae: VAE, x: Tensor, draws: Draws) -> VAELosses:
-            seen.append(x.clone())
-            return vae_losses(vae, x, draws)
+        def spy(vae: VAE, batch: Batch, random: Draws) -> VAELosses:
+            seen.append(batch.x.clone())
+            return vae_losses(vae, batch, random)
 
         with monkeypatch.context() as patch:
             patch.setattr(vae_task, "vae_losses", spy)
