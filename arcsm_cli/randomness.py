@@ -34,15 +34,9 @@ class Purpose(Enum):
     CODES = ("example", (1 << 63) + (1 << 40))
     CHAINS = ("example", (1 << 63) + (2 << 40))
 
-    @property
-    def of_examples(self) -> bool:
-        """Whether it has a stream for each example."""
-        return self.value[0] == "example"
-
-    @property
-    def number(self) -> int:
-        """Where its streams are among those of its kind."""
-        return self.value[1]
+    def __init__(self, kind: str, number: int) -> None:
+        self.of_examples = kind == "example"
+        self.number = number  # where its streams are among those of its kind
 
 
 def generator_for(

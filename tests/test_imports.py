@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ROOMS = (
-    *("errors", "registry", "options", "randomness", "runtime", "distributed", "io"),
+    *("errors", "notices", "registry", "options", "randomness", "runtime", "distributed", "io"),
     *("data", "cli", "models", "objectives", "sampling", "evaluation", "denoising", "training"),
     *("comparisons", "plotting", "app", "commands"),
 )
@@ -42,6 +42,10 @@ def imports() -> dict[str, set[str]]:
 
 def room(module: str) -> str:
     return module.split(".")[1]
+
+
+def test_every_room_has_its_place() -> None:
+    assert {room(name) for name in modules() if "." in name and name not in PROGRAMS} == set(ROOMS)
 
 
 def test_imports_run_one_way() -> None:
