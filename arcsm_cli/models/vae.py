@@ -74,7 +74,8 @@ class VAE(nn.Module):
 
         They may lie elsewhere; the result is on the model's device.
         """
-        return self.units.to_model(x.flatten(1)).to(self.device)
+        dtype = next(self.parameters()).dtype
+        return self.units.to_model(x.flatten(1), dtype).to(self.device)
 
     def unflatten(self, x: Tensor) -> Tensor:
         """Map examples (B, D) back to file units, (B, *shape); see `FileUnits.to_file`."""

@@ -81,6 +81,11 @@ def test_a_key_sets_the_option_or_argument_of_its_name(
     assert probe.values[name] == value
 
 
+def test_a_mark_before_the_text_is_no_part_of_it(probe: Probe) -> None:
+    probe("\ufeffepochs = 3", "x")
+    assert probe.values["epochs"] == 3
+
+
 @pytest.mark.parametrize(
     ("line", "arguments", "name", "value"),
     [
