@@ -54,6 +54,7 @@ class Registry(MutableMapping[str, Any]):
         kind: what the parts are, for messages.
         option: the option that names one, for messages.
         parts: the program's own.
+        options: the dataclass of the own options of a part that names none.
 
     Example:
         >>> samplers = Registry("sampler", "--sampler", {"half": Part("math:sqrt", "halves logs")})
@@ -64,9 +65,12 @@ class Registry(MutableMapping[str, Any]):
     plugin = ""
     """The plugin that is being loaded, as ``--plugin`` names it; its parts are recorded as its."""
 
-    def __init__(self, kind: str, option: str, parts: Mapping[str, Part]) -> None:
+    def __init__(
+        self, kind: str, option: str, parts: Mapping[str, Part], *, options: str = ""
+    ) -> None:
         self.kind = kind
         self.option = option
+        self._options = options
         self._parts = dict(parts)
 
     def __iter__(self) -> Iterator[str]:
@@ -100,8 +104,8 @@ class Registry(MutableMapping[str, Any]):
         return tuple(name for name, part in self._parts.items() if tag in part.tags)
 
     def options(self, name: str) -> Any:
-        """Return the dataclass of a part's own options, or None."""
-        return _imported(self._parts[name].options)
+        """Return the dataclass of a part's own options."""
+        return _imported(self._parts[name].options or self._options)
 
     def check(self, name: str) -> str:
         """Return a name that the command line gave.
@@ -155,11 +159,25 @@ CONTEXTS = Registry(
     "context network",
     "--context",
     {
-        "made": Part("arcsm_cli.models.made:MADE", "a masked perceptron (any data)"),
-        "pixelcnn": Part("arcsm_cli.models.pixelcnn:PixelCNN", "PixelCNN++ (images)"),
+        "made": Part(
+            "arcsm_cli.models.made:MADE",
+            "a masked perceptron (any data)",
+            options="arcsm_cli.models.networks:MADEOptions",
+        ),
+        "pixelcnn": Part(
+            "arcsm_cli.models.pixelcnn:PixelCNN",
+            "PixelCNN++ (images)",
+            ("sites",),
+            options="arcsm_cli.models.networks:PixelCNNOptions",
+        ),
     },
+    options="arcsm_cli.models.networks:NetworkOptions",
 )
-"""Subclasses of `arcsm_cli.models.context.ContextNetwork`."""
+"""Subclasses of `arcsm_cli.models.context.ContextNetwork`.
+
+Tags: ``sites``, one context can serve all channels of a pixel. The options are a dataclass derived
+from `arcsm_cli.models.networks.NetworkOptions`.
+"""
 
 OBJECTIVES = Registry(
     "objective",
@@ -209,3 +227,25 @@ SAMPLERS = Registry(
     },
 )
 """Classes that draw one scalar given its conditional, see `arcsm_cli.sampling.draw.Sampler`."""
+
+_TRIANGULAR = "arcsm_cli.models.vae_triangular:TriangularEncoder"
+_IMPLICIT = "arcsm_cli.models.vae_networks:ImplicitEncoder"
+
+METHODS = Registry(
+    "method",
+    "--method",
+    {
+        "elbo": Part("arcsm_cli.models.vae_networks:GaussianEncoder"),
+        "csm": Part(_TRIANGULAR, tags=("triangular", "estimator")),
+        "ssm": Part(_IMPLICIT, tags=("estimator",)),
+        "ssm-ar": Part(_TRIANGULAR, tags=("triangular", "estimator")),
+        "stein": Part(_IMPLICIT, tags=("particles",)),
+        "spectral": Part(_IMPLICIT, tags=("particles",)),
+    },
+)
+"""The encoders of VAEs by how the gradient of the entropy is had.
+
+Tags: ``triangular``, the gradient needs an encoder triangular in the noise; ``estimator``, a
+network that estimates scores is trained beside; ``particles``, kernels estimate them from several
+draws.
+"""

@@ -10,8 +10,9 @@ from cases import median_seconds
 from plain_pixelcnn import PlainPixelCNN, plain_discretized_mix_logistic_loss
 from torch import Tensor
 
+from arcsm_cli.models.architecture import parameter_width
 from arcsm_cli.models.base import AutoregressiveModel
-from arcsm_cli.models.config import ModelConfig, noise_levels, parameter_width
+from arcsm_cli.models.config import ModelConfig, noise_levels
 from arcsm_cli.models.pixelcnn import PixelCNN
 from arcsm_cli.models.restore import make_model
 from arcsm_cli.objectives.csm import csm

@@ -22,11 +22,12 @@ from torch.nn import functional
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.models.masked import MaskedLinear
 from arcsm_cli.models.vae import VAE, log_prior
-from arcsm_cli.models.vae_config import METHODS, VAEConfig
+from arcsm_cli.models.vae_config import VAEConfig
 from arcsm_cli.models.vae_networks import GaussianEncoder, ImplicitEncoder
 from arcsm_cli.models.vae_scores import ConditionalScores, JointScores
 from arcsm_cli.models.vae_triangular import TriangularEncoder
 from arcsm_cli.randomness import rademacher
+from arcsm_cli.registry import METHODS
 from arcsm_cli.runtime import reuse_memory
 from arcsm_cli.training.loop import train
 from arcsm_cli.training.settings import VAESettings
@@ -199,6 +200,6 @@ VAE_RATIOS = [
 ] + [
     # How many times an elbo step's time: more than 1 is more.
     (f"vae-step-{method}-over-elbo", f"vae_step_ours_{name}", "vae_step_ours_elbo")
-    for method in METHODS[1:]
+    for method in [*METHODS][1:]
     for name in (method.replace("-", "_"),)
 ]

@@ -1,21 +1,32 @@
 """Groups of options as parameters of commands: one parameter stands for all flags of a group.
 
-    def run(data: Data, sources: DataOptions = DataOptions()) -> None: ...
+    def run(data: Data, *, options: DataOptions, training: Given[TrainSettings]) -> None: ...
 
 `expanded` puts the group's flags in the parameter's place, in the order of its fields, and `packed`
-turns their values back into the group. ``Annotated[DataOptions, Without("limit")]`` leaves fields
-out, which then have their defaults.
+turns their values back into the group, or of `Given` into what was given of it.
+``Annotated[DataOptions, Without("limit")]`` leaves fields out, which then have their defaults.
 """
 
 import dataclasses
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from arcsm_cli.options import Option, flag, options_of
+from arcsm_cli.errors import UsageError
+from arcsm_cli.options import (
+    Given,
+    Option,
+    fields_of,
+    flag,
+    layer_sizes,
+    options_of,
+    problem_of,
+    registry_of,
+    shown,
+)
 
 
 class Without:
@@ -26,19 +37,32 @@ class Without:
 
 
 @dataclass(frozen=True)
+class _Flag:
+    name: str
+    kind: Any
+    default: Any
+    known: Option
+
+
+@dataclass(frozen=True)
 class _Group:
     kind: type[Any]
-    taken: dict[str, Option]  # by field
+    open: bool  # gives only what was given
+    flags: dict[str, _Flag]
     others: tuple[str, ...]  # fields that are no options
 
 
 def expanded(parameters: Iterable[inspect.Parameter]) -> list[inspect.Parameter]:
     """The parameters with each group's flags in its place."""
-    found: list[inspect.Parameter] = []
+    found: dict[str, inspect.Parameter] = {}
     for parameter in parameters:
         group = _group(parameter.annotation)
-        found += [parameter] if group is None else _flags(group)
-    return found
+        flags = [] if group is None else [_parameter(f, group.open) for f in group.flags.values()]
+        for item in [parameter] if group is None else flags:
+            if item.name in found:
+                raise UsageError(f"{flag(item.name)}: there are two options of this name")
+            found[item.name] = item
+    return list(found.values())
 
 
 def packed(parameters: Iterable[inspect.Parameter], values: dict[str, Any]) -> dict[str, Any]:
@@ -48,8 +72,14 @@ def packed(parameters: Iterable[inspect.Parameter], values: dict[str, Any]) -> d
         group = _group(parameter.annotation)
         if group is None:
             result[parameter.name] = values[parameter.name]
+        elif group.open:
+            said = {name: values[name] for name in group.flags}
+            given = {n: v for n, v in said.items() if v is not None and v is not False}
+            result[parameter.name] = Given(
+                {name: _checked(group.flags[name], value) for name, value in given.items()}
+            )
         else:
-            names = [*group.taken, *(name for name in group.others if name in values)]
+            names = [*group.flags, *(name for name in group.others if name in values)]
             result[parameter.name] = group.kind(**{name: values[name] for name in names})
     return result
 
@@ -59,35 +89,75 @@ def _group(annotation: Any) -> _Group | None:
     if get_origin(annotation) is Annotated:
         annotation, *notes = get_args(annotation)
         left_out = {name for note in notes if isinstance(note, Without) for name in note.fields}
+    is_open = get_origin(annotation) is Given
+    if is_open:
+        (annotation,) = get_args(annotation)
     if not (isinstance(annotation, type) and dataclasses.is_dataclass(annotation)):
         return None
-    options = options_of(annotation)
-    taken = {name: known for name, known in options.items() if name not in left_out}
-    fields = dataclasses.fields(annotation)
-    return _Group(annotation, taken, tuple(f.name for f in fields if f.name not in options))
+    flags: dict[str, _Flag] = {}
+    for found in _flags(annotation):
+        if found.name not in left_out:
+            flags.setdefault(found.name, found)  # parts may share an option
+    names = [f.name for f in dataclasses.fields(annotation)]
+    return _Group(annotation, is_open, flags, tuple(n for n in names if n not in flags))
 
 
-def _flags(group: _Group) -> list[inspect.Parameter]:
-    types = get_type_hints(group.kind)
-    defaults = {field.name: field.default for field in dataclasses.fields(group.kind)}
-    return [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=defaults[name],
-            annotation=Annotated[types[name], _typer_option(name, known)],
-        )
-        for name, known in group.taken.items()
-    ]
+def _flags(group: Any) -> Iterator[_Flag]:
+    types, options = get_type_hints(group), options_of(group)
+    for field in fields_of(group):
+        registry = registry_of(field)
+        if field.name in options:
+            yield _Flag(field.name, types[field.name], field.default, options[field.name])
+        elif registry is not None:
+            for part in registry:
+                yield from _flags(registry.options(part))
 
 
-def _typer_option(name: str, known: Option) -> Any:
+def _parameter(item: _Flag, is_open: bool) -> inspect.Parameter:
+    known, kind, default = item.known, item.kind, item.default
+    names = tuple(known.names or known.choices)
+    if names:
+        kind = Literal[names]
+    elif get_origin(kind) is tuple:
+        kind = str
+    text = known.shown
+    if is_open and kind is not bool:
+        # Nothing said is not the same as the default: other things may decide it.
+        kind, default, text = kind | None, None, shown(default) if text is None else text
+    return inspect.Parameter(
+        item.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind, _typer_option(item, True if text is None else text)],
+    )
+
+
+def _typer_option(item: _Flag, default: bool | str) -> Any:
+    known = item.known
     return typer.Option(
-        *(known.flags or (flag(name),)),
-        help=known.help,
+        *(known.flags or (flag(item.name),)),
+        help=_help(known),
         metavar=known.metavar,
         min=known.least,
         max=known.most,
-        show_default=True if known.shown is None else known.shown,
+        show_default=default or False,
         envvar=known.env,
     )
+
+
+def _help(known: Option) -> str:
+    if known.names is None:
+        return known.help
+    *most, last = (known.names.part(name).help for name in known.names)
+    parts = f"{', '.join(most)}{',' if len(most) > 1 else ''} or {last}" if most else last
+    text = known.help.replace("{parts}", parts)
+    return text[:1].upper() + text[1:]
+
+
+def _checked(item: _Flag, value: Any) -> Any:
+    """The value of a flag that was given, in the field's type and within its bounds."""
+    if get_origin(item.kind) is tuple:
+        return layer_sizes(flag(item.name), value, fewest=item.known.fewest)
+    if wanted := problem_of(item.name, item.known, value):
+        raise UsageError(f"{flag(item.name)} {shown(value)}: expected {wanted}")
+    return value

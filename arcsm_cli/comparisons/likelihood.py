@@ -7,7 +7,7 @@ adds its own noise on top.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,7 @@ def run(settings: Settings, track: Track[Any]) -> dict[str, list[Record]]:
     choices = Choices(
         likelihood="gaussian", annealing="none", sigma_min=settings.noise, hidden=_HIDDEN
     )
-    config = replace(model_config(data, choices), hidden=_HIDDEN)
+    config = model_config(data, choices)
     records: list[Record] = []
     for seed, objective in track([(s, m) for s in settings.seeds for m in methods]):
         torch.manual_seed(seed)

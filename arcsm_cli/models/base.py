@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from arcsm_cli.data.batch import Batch
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.context import ContextNetwork
-from arcsm_cli.models.made import MADE
 from arcsm_cli.models.order import variable_order
-from arcsm_cli.models.pixelcnn import PixelCNN
 from arcsm_cli.models.units import FileUnits
+from arcsm_cli.registry import CONTEXTS
 
 
 class Stage(nn.Module):
@@ -113,13 +112,5 @@ class AutoregressiveModel(nn.Module):
 
 def context_network(config: ModelConfig) -> ContextNetwork:
     """Return the context network that a configuration names, with fresh weights."""
-    if config.context == "pixelcnn":
-        return PixelCNN(
-            (config.shape[0], config.shape[1], config.shape[2]),
-            config.context_width,
-            config.filters,
-            config.resnet_blocks,
-            config.dropout,
-            config.site,
-        )
-    return MADE(config.dimensions, config.context_width, config.hidden, residual=config.residual)
+    kind: type[ContextNetwork] = CONTEXTS[config.context]
+    return kind.build(config)

@@ -4,67 +4,69 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from arcsm_cli.errors import DamagedInputError
+from arcsm_cli.errors import DamagedInputError, UnavailableError
 from arcsm_cli.io.column_names import sound_names
-from arcsm_cli.models.order import ORDERS
+from arcsm_cli.models.architecture import (
+    DISCRETIZED,
+    Architecture,
+    Conditionals,
+    parameter_width,
+    site_of,
+)
+from arcsm_cli.models.networks import NetworkOptions
+from arcsm_cli.options import default_of, options_of, problem_of, read_fields, stored_options
 from arcsm_cli.registry import CONTEXTS
 
-ANNEALINGS = ("joint", "staged", "none")
-LIKELIHOODS = ("gaussian", "logistic-mixture", "discretized-logistic-mixture")
 # What a checkpoint may ask for: far above any useful model, far below what exhausts a machine.
 _MOST_DIMENSIONS = 1 << 20
-_MOST_UNITS = 1 << 16
-_MOST_FILTERS, _MOST_BLOCKS = 1 << 12, 1 << 6
 # Standard deviations and scales whose squares are still normal float32 numbers.
 _SMALLEST, _LARGEST = 1e-18, 1e18
+# Files once held the options of all context networks, whichever was chosen.
+_OF_OLD_FILES = {"hidden", "residual", "filters", "resnet_blocks", "dropout"}
 
 
-@dataclass(frozen=True)
-class ModelConfig:
+@dataclass(frozen=True, init=False, kw_only=True)
+class ModelConfig(Architecture, Conditionals):
     """Architecture, noise levels and data scale of an AR-CSM or a likelihood-trained model.
+
+    The context network's own options may be given by their names, ``hidden=(8, 8)``, or all
+    together as ``network``; those of other networks are of no account.
 
     Attributes:
         shape: an example's shape, ``(D,)`` or ``(C, H, W)``.
-        order, order_seed: see `arcsm_cli.models.order.variable_order`.
-        context: the context network, ``made`` or ``pixelcnn``.
-        context_width: C, the size of a context vector; with a likelihood, its parameters a site.
-        hidden, residual: MADE's hidden layers.
-        filters, resnet_blocks, dropout: of PixelCNN++, see `arcsm_cli.models.pixelcnn.PixelCNN`.
-        score_hidden: hidden layers of the score network.
-        likelihood: the conditional density of a likelihood-trained model; empty for an AR-CSM.
-        components: K, of its mixtures.
-        annealing: ``joint`` (one network of all levels), ``staged`` (one a level) or ``none``.
         levels: noise standard deviations, largest first, in the model's scale. For ``joint`` the
             ends of the range and the levels that Langevin visits; for ``none`` one, may be 0.
         data_shift, data_scale: model value = (file value - shift) / scale, one number for images,
             D numbers for vectors.
         mean, sd: of the data in the model's scale, likewise one number or D (preconditioning).
         columns: names of the D columns of vectors, where the training data had names.
+        others: see `Architecture` and `Conditionals`.
     """
 
+    network: NetworkOptions
     shape: tuple[int, ...]
     levels: tuple[float, ...]
-    order: str = "raster"
-    order_seed: int = 0
-    context: str = "made"
-    context_width: int = 16
-    hidden: tuple[int, ...] = (1024, 1024)
-    residual: bool = False
-    filters: int = 160
-    resnet_blocks: int = 5
-    dropout: float = 0.5
-    score_hidden: tuple[int, ...] = (64, 64)
-    likelihood: str = ""
-    components: int = 10
-    annealing: str = "joint"
-    data_shift: tuple[float, ...] = (0.0,)
-    data_scale: tuple[float, ...] = (1.0,)
-    mean: tuple[float, ...] = (0.0,)
-    sd: tuple[float, ...] = (1.0,)
-    columns: tuple[str, ...] = ()
+    data_shift: tuple[float, ...]
+    data_scale: tuple[float, ...]
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+    columns: tuple[str, ...]
+
+    def __init__(self, shape: tuple[int, ...], levels: tuple[float, ...], **values: Any) -> None:
+        context = values.get("context", default_of(Architecture, "context"))
+        kind = CONTEXTS.options(context) if context in CONTEXTS else NetworkOptions
+        own = {name: values.pop(name) for name in options_of(kind) if name in values}
+        network = replace(values.pop("network", None) or kind(), **own)
+        given = _DEFAULTS | values | {"shape": shape, "levels": levels, "network": network}
+        for field in fields(self):
+            value = given.pop(field.name) if field.name in given else field.default
+            object.__setattr__(self, field.name, value)
+        others = {name for part in CONTEXTS for name in options_of(CONTEXTS.options(part))}
+        if unknown := given.keys() - others:
+            raise TypeError(f"a model has no {', '.join(unknown)}")
 
     @property
     def dimensions(self) -> int:
@@ -79,13 +81,17 @@ class ModelConfig:
     @property
     def site(self) -> int:
         """S, how many values a context serves: a pixel's channels if modelled together, else 1."""
-        together = self.context == "pixelcnn" and self.likelihood == LIKELIHOODS[-1]
-        return self.shape[0] if together and self.is_image else 1
+        return site_of(self.context, self.likelihood, self.shape)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dictionary."""
-        values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        return values if self.columns else {k: v for k, v in values.items() if k != "columns"}
+        """Return a JSON-ready dictionary, the network's own options among the others."""
+        own = stored_options(self.network)
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "network"}
+        if not self.columns:
+            del values["columns"]
+        found = {k: list(v) if isinstance(v, tuple) else v for k, v in (values | own).items()}
+        origin = CONTEXTS.part(self.context).origin
+        return found | ({"plugin": origin} if origin else {})
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
@@ -93,118 +99,92 @@ class ModelConfig:
 
         Raises:
             DamagedInputError: for unknown or missing keys, wrong types, values out of range.
+            UnavailableError: its context network is of a plugin that is not there.
         """
-        known = {f.name: f for f in fields(cls)}
-        if not isinstance(values, dict) or set(values) - set(known):
-            raise DamagedInputError("the checkpoint's config has unknown keys")
-        kinds: dict[str, type] = {"residual": bool, "dropout": float}
-        whole_numbers = ("order_seed", "context_width", "filters", "resnet_blocks", "components")
-        kinds |= dict.fromkeys(whole_numbers, int)
-        kinds |= dict.fromkeys(("order", "context", "annealing", "likelihood"), str)
-        whole = ("shape", "hidden", "score_hidden")
-        clean: dict[str, Any] = {}
-        for key, value in values.items():
-            kind = kinds.get(key)
-            if key == "columns":
-                if not isinstance(value, list) or not sound_names(value, len(value)):
-                    raise DamagedInputError("the checkpoint's config.columns are not names")
-                clean[key] = tuple(value)
-            elif kind is None:
-                number = int if key in whole else (int, float)
-                if not isinstance(value, list) or not all(
-                    isinstance(v, number) and not isinstance(v, bool) and abs(v) <= _LARGEST
-                    for v in value
-                ):
-                    raise DamagedInputError(
-                        f"the checkpoint's config.{key} is not a list of usable numbers"
-                    )
-                # Whole numbers where fractions are meant would make integer tensors.
-                clean[key] = tuple(value) if key in whole else tuple(map(float, value))
-            elif kind is float and type(value) is int and 0 <= value <= 1:
-                clean[key] = float(value)
-            elif isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
-                clean[key] = value
-            else:
-                raise DamagedInputError(f"the checkpoint's config.{key} has the wrong type")
+        where = "the checkpoint's config"
+        if not isinstance(values, dict):
+            raise DamagedInputError(f"{where} is not an object")
+        values = dict(values)
+        context = values.get("context", default_of(Architecture, "context"))
+        _check_plugin(context, values.pop("plugin", ""))
+        kind = CONTEXTS.options(context) if context in CONTEXTS else NetworkOptions
+        own = {name for name, known in options_of(kind).items() if known.stored}
+        network = read_fields(kind, {k: v for k, v in values.items() if k in own}, where)
+        rest = {k: v for k, v in values.items() if k not in own | (_OF_OLD_FILES - own)}
+        if "network" in rest:
+            raise DamagedInputError(f"{where} has unknown keys")
         try:
-            config = cls(**clean)
+            config = cls(**read_fields(cls, rest, where), network=kind(**network))
         except TypeError:
-            raise DamagedInputError("the checkpoint's config lacks a key") from None
+            raise DamagedInputError(f"{where} lacks a key") from None
         problem = config.problem()
         if problem:
-            raise DamagedInputError(f"the checkpoint's config cannot be used: {problem}")
+            raise DamagedInputError(f"{where} cannot be used: {problem}")
         return config
 
     def problem(self) -> str | None:
         """Return what makes this configuration unusable, or None."""
-        units = (*self.hidden, *self.score_hidden, self.context_width)
-        per_dimension = (self.data_shift, self.data_scale, self.mean, self.sd)
-        numbers = (*self.levels, *itertools.chain(*per_dimension))
+        for group in (self, self.network):
+            for name, known in options_of(group).items():
+                value = getattr(group, name)
+                wanted = problem_of(name, known, value)
+                if wanted and not (name == "likelihood" and not value):
+                    return f"{name} must be {wanted}"
         checks = {
             "shape must be D or C, H, W, all at least 1": len(self.shape) in (1, 3)
             and min(self.shape) >= 1
             and self.dimensions <= _MOST_DIMENSIONS,
             "columns must be the names of D columns of vectors": not self.columns
-            or self.shape == (len(self.columns),),
-            f"annealing is one of {', '.join(ANNEALINGS)}": self.annealing in ANNEALINGS,
-            f"order is one of {', '.join(ORDERS)}": self.order in ORDERS,
-            "order_seed must be at least 0 and below 2^63": 0 <= self.order_seed < 1 << 63,
-            f"context is one of {', '.join(CONTEXTS)}": self.context in CONTEXTS,
-            "layer sizes must be between 1 and 65536": min(units) >= 1
-            and max(units) <= _MOST_UNITS
-            and len(units) <= 256
-            and bool(self.score_hidden),
-            "residual layers must have one size": not self.residual or len(set(self.hidden)) <= 1,
-            "filters, resnet-blocks and components must be between 1 and 4096, 64 and 4096": (
-                1 <= self.filters <= _MOST_FILTERS
-                and 1 <= self.resnet_blocks <= _MOST_BLOCKS
-                and 1 <= self.components <= _MOST_FILTERS
-            ),
-            "dropout must be at least 0 and below 1": 0 <= self.dropout < 1,
-            **self._of_images(),
+            or (len(self.shape) == 1 and sound_names(self.columns, self.shape[0])),
             **self._of_likelihoods(),
-            "data_shift, data_scale, mean and sd need 1 or D values": all(
-                len(v) in (1, self.dimensions) for v in per_dimension
-            ),
-            "levels, data_shift, data_scale, mean and sd must not exceed 1e18": all(
-                abs(v) <= _LARGEST for v in numbers
-            ),
-            "data_scale and sd must be positive, at least 1e-18": all(
-                v >= _SMALLEST for v in (*self.data_scale, *self.sd)
-            ),
+            **self._of_levels(),
+            **self._of_scales(),
+        }
+        return next((text for text, holds in checks.items() if not holds), None) or self._misfit()
+
+    def _misfit(self) -> str | None:
+        """Return what the context network has against the other settings, or None."""
+        name = f"context {self.context}"
+        if (want := self.network.wants(self.shape)) is not None:
+            return f"{name} takes {want.taken}"
+        if self.order not in self.network.orders:
+            return f"{name} takes the orders {' and '.join(self.network.orders)}"
+        return self.network.problem()
+
+    def _of_levels(self) -> dict[str, bool]:
+        silent = self.annealing == "none" and self.levels[-1:] == (0,)
+        return {
             "levels must be positive, at least 1e-18, and descending": bool(self.levels)
             and all(a > b for a, b in itertools.pairwise(self.levels))
-            and (
-                self.levels[-1] >= _SMALLEST or (self.annealing == "none" and self.levels[-1] == 0)
-            ),
+            and (self.levels[-1] >= _SMALLEST or silent),
             "annealing none has one level, the others two or more": (
                 (len(self.levels) == 1) == (self.annealing == "none")
             ),
         }
-        return next((text for text, holds in checks.items() if not holds), None)
 
-    def _of_images(self) -> dict[str, bool]:
-        if self.context != "pixelcnn":
-            return {}
+    def _of_scales(self) -> dict[str, bool]:
+        scales = [getattr(self, name) for name in _SCALE]
         return {
-            "context pixelcnn takes images of 1 or 3 channels": self.is_image
-            and self.shape[0] in (1, 3),
-            "context pixelcnn takes images whose height and width are multiples of 4": all(
-                side % 4 == 0 for side in self.shape[1:]
+            "data_shift, data_scale, mean and sd need 1 or D values": all(
+                len(v) in (1, self.dimensions) for v in scales
             ),
-            "context pixelcnn takes the orders raster and reversed": self.order != "random",
+            "levels, data_shift, data_scale, mean and sd must not exceed 1e18": all(
+                abs(v) <= _LARGEST for v in (*self.levels, *itertools.chain(*scales))
+            ),
+            "data_scale and sd must be positive, at least 1e-18": all(
+                v >= _SMALLEST for v in (*self.data_scale, *self.sd)
+            ),
         }
 
     def _of_likelihoods(self) -> dict[str, bool]:
         if not self.likelihood:
             return {}
-        discrete = self.likelihood == LIKELIHOODS[-1]
+        discrete = self.likelihood == DISCRETIZED
         return {
-            f"likelihood is one of {', '.join(LIKELIHOODS)}": self.likelihood in LIKELIHOODS,
             "models with a likelihood have no annealing": self.annealing == "none",
-            f"likelihood {LIKELIHOODS[-1]} is of 8-bit images without noise": not discrete
+            f"likelihood {DISCRETIZED} is of 8-bit images without noise": not discrete
             or (self.is_image and self.levels[-1:] == (0,)),
-            f"likelihood {LIKELIHOODS[-1]} is stated for images in [-1, 1] as they are": (
+            f"likelihood {DISCRETIZED} is stated for images in [-1, 1] as they are": (
                 not discrete
                 or (self.data_shift, self.data_scale, self.mean, self.sd)
                 == ((0.5,), (0.5,), (0.0,), (1.0,))
@@ -215,18 +195,23 @@ class ModelConfig:
         }
 
 
-def parameter_width(likelihood: str, components: int, site: int) -> int:
-    """Return how many parameters a likelihood has for a site of ``site`` values.
+_SCALE: dict[str, tuple[float, ...]] = {
+    "data_shift": (0.0,),
+    "data_scale": (1.0,),
+    "mean": (0.0,),
+    "sd": (1.0,),
+}
+_DEFAULTS: dict[str, Any] = {**_SCALE, "columns": ()}
 
-    Example:
-        >>> parameter_width("discretized-logistic-mixture", components=10, site=3)
-        100
-    """
-    if likelihood == "gaussian":
-        return 2
-    if likelihood == "logistic-mixture":
-        return 3 * components
-    return components * (1 + 2 * site + site * (site - 1) // 2)
+
+def _check_plugin(context: Any, plugin: Any) -> None:
+    """Refuse a context network of a plugin that has not been given."""
+    if not isinstance(plugin, str) or not isinstance(context, str):
+        raise DamagedInputError("the checkpoint's config.context has the wrong type")
+    if plugin and context not in CONTEXTS:
+        raise UnavailableError(
+            f"its context network {context[:60]!r} is of a plugin: give --plugin {plugin[:200]!r}"
+        )
 
 
 def noise_levels(sigma_max: float, sigma_min: float, count: int) -> tuple[float, ...]:

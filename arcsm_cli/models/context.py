@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Self
 
+import torch
 from torch import Tensor, nn
 
 from arcsm_cli.data.batch import Batch
+from arcsm_cli.models.config import ModelConfig
+from arcsm_cli.options import stored_options
 
 
 class IncrementalContexts(ABC):
@@ -46,6 +50,25 @@ class ContextNetwork(nn.Module, ABC):
         self.width = width
         self.site = site
 
+    @classmethod
+    def build(cls, config: ModelConfig) -> Self:
+        """Return the network of a configuration, with fresh weights.
+
+        By default the class is called as ``cls(dimensions, width, **options)``, where the options
+        are those that ``config.network`` holds for files.
+        """
+        return cls(config.dimensions, config.context_width, **stored_options(config.network))
+
+    @classmethod
+    def parameter_count(cls, config: ModelConfig) -> int:
+        """Return the number of weights of the network of a configuration, without memory for them.
+
+        By default it is built of tensors without storage; a network that reads the values of its
+        tensors while it is built counts them itself.
+        """
+        with torch.device("meta"):
+            return sum(p.numel() for p in cls.build(config).parameters())
+
     @abstractmethod
     def forward(self, batch: Batch | Tensor) -> Tensor:
         """Map examples (B, D) to contexts (B, D / S, C) in one pass."""
@@ -57,6 +80,10 @@ class ContextNetwork(nn.Module, ABC):
         Arguments:
             given: (B, G), what they are conditioned on; see `arcsm_cli.data.batch.Batch`.
         """
+
+    def start_at(self, context: Tensor) -> None:
+        """Move the fresh weights so that contexts begin near a vector (C,), where that is easy."""
+        return None
 
     def initialise(self, batch: Batch) -> bool:
         """Fit the initial weights to examples (B, D); whether there was anything to fit."""

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from arcsm_cli.data.batch import Batch
+from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.context import ContextNetwork, IncrementalContexts
 from arcsm_cli.models.masked import MaskedLinear
+from arcsm_cli.options import stored_options
 
 
 class MADE(ContextNetwork):
@@ -49,6 +51,13 @@ class MADE(ContextNetwork):
         self.degrees = degrees
         self.hidden = nn.ModuleList(MaskedLinear(a, b) for a, b in itertools.pairwise(degrees))
         self.output = MaskedLinear(degrees[-1], inputs.repeat_interleave(width), strict=True)
+
+    @classmethod
+    def parameter_count(cls, config: ModelConfig) -> int:
+        """Return the number of weights; the masks need the values of tensors to be built."""
+        hidden = stored_options(config.network)["hidden"]
+        sizes = (config.dimensions, *hidden, config.dimensions * config.context_width)
+        return sum(a * b + b for a, b in itertools.pairwise(sizes))
 
     @torch.no_grad()
     def start_at(self, context: Tensor) -> None:

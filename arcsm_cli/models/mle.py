@@ -13,7 +13,6 @@ from arcsm_cli.data.batch import Batch
 from arcsm_cli.models.base import AutoregressiveModel, Stage
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.heads import Head, make_head
-from arcsm_cli.models.made import MADE
 
 
 class ARMLE(AutoregressiveModel):
@@ -37,7 +36,7 @@ class ARMLE(AutoregressiveModel):
         self.head: Head = make_head(config)
         stage = Stage(config)
         start = self.head.start()
-        if start is not None and isinstance(stage.context, MADE):
+        if start is not None:
             stage.context.start_at(start)
         self.stages = nn.ModuleList([stage])
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-ORDERS = ("raster", "reversed", "random")
+from arcsm_cli.models.architecture import ORDERS
 
 
 def variable_order(name: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:

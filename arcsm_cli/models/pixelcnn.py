@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from arcsm_cli.data.batch import Batch
+from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.context import ContextNetwork, IncrementalContexts
 from arcsm_cli.models.pixelcnn_incremental import IncrementalPixelCNN
 from arcsm_cli.models.pixelcnn_layers import (
@@ -28,6 +29,7 @@ from arcsm_cli.models.pixelcnn_layers import (
     blocks_of,
     layer_of,
 )
+from arcsm_cli.options import stored_options
 
 LEVELS = 3  # resolutions: full, half, quarter
 
@@ -99,6 +101,13 @@ class PixelCNN(ContextNetwork):
         self.earlier = None
         if site < channels:
             self.earlier = nn.Parameter(torch.zeros(channels, channels, width))
+
+    @classmethod
+    def build(cls, config: ModelConfig) -> Self:
+        """See `ContextNetwork.build`."""
+        shape = (config.shape[0], config.shape[1], config.shape[2])
+        filters, blocks, dropout = stored_options(config.network).values()
+        return cls(shape, config.context_width, filters, blocks, dropout, config.site)
 
     def forward(self, batch: Batch | Tensor) -> Tensor:
         """Map examples (B, D) to contexts (B, D / site, C)."""

@@ -12,13 +12,15 @@ from torch import nn
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.io.checkpoint import Checkpoint
 from arcsm_cli.models.arcsm import ARCSM
-from arcsm_cli.models.base import AutoregressiveModel, context_network
+from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.models.config import ModelConfig
+from arcsm_cli.models.context import ContextNetwork
 from arcsm_cli.models.mle import ARMLE
 from arcsm_cli.models.score import ConditionalScoreNetwork
 from arcsm_cli.models.vae import VAE, encoder, score_estimator
 from arcsm_cli.models.vae_config import TRIANGULAR, VAEConfig
 from arcsm_cli.models.vae_networks import Decoder, Features
+from arcsm_cli.registry import CONTEXTS
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
@@ -53,12 +55,8 @@ def parameter_count(config: Config) -> int:
     """
     if isinstance(config, VAEConfig):
         return _vae_parameter_count(config)
-    if config.context == "made":
-        sizes = (config.dimensions, *config.hidden, config.dimensions * config.context_width)
-        stage = _dense(sizes)
-    else:  # tensors without memory
-        with torch.device("meta"):
-            stage = sum(p.numel() for p in context_network(config).parameters())
+    kind: type[ContextNetwork] = CONTEXTS[config.context]
+    stage = kind.parameter_count(config)
     if config.likelihood:
         return stage
     noise = ConditionalScoreNetwork.NOISE_FEATURES if config.annealing == "joint" else 0

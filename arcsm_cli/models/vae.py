@@ -19,6 +19,7 @@ from arcsm_cli.models.vae_networks import (
 )
 from arcsm_cli.models.vae_scores import ConditionalScores, JointScores
 from arcsm_cli.models.vae_triangular import TriangularEncoder
+from arcsm_cli.registry import METHODS
 
 _NARROWEST = -5.0  # log of the smallest deviation of a Gaussian decoder
 
@@ -150,15 +151,12 @@ def log_prior(z: Tensor) -> Tensor:
 
 def encoder(config: VAEConfig) -> GaussianEncoder | ImplicitEncoder | TriangularEncoder:
     """Return the encoder that a method needs, with fresh weights."""
-    if config.method == "elbo":
-        return GaussianEncoder(config)
-    if config.method in TRIANGULAR:
-        return TriangularEncoder(config)
-    return ImplicitEncoder(config)
+    found: GaussianEncoder | ImplicitEncoder | TriangularEncoder = METHODS[config.method](config)
+    return found
 
 
 def score_estimator(config: VAEConfig) -> ConditionalScores | JointScores | None:
     """Return the network that estimates the scores of q(z|x); None where none is trained."""
     if config.method in TRIANGULAR:
         return ConditionalScores(config)
-    return JointScores(config) if config.method == "ssm" else None
+    return JointScores(config) if METHODS.has(config.method, "estimator") else None

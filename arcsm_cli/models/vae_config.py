@@ -8,9 +8,10 @@ from typing import Any
 
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.io.column_names import sound_names
+from arcsm_cli.options import option, options_of, problem_of, read_fields
+from arcsm_cli.registry import METHODS
 
-METHODS = ("elbo", "csm", "ssm", "ssm-ar", "stein", "spectral")
-TRIANGULAR = ("csm", "ssm-ar")
+TRIANGULAR = METHODS.tagged("triangular")
 """The methods whose gradient needs an encoder that is triangular in the noise."""
 NETWORKS = ("mlp", "conv")
 DECODERS = ("bernoulli", "gaussian")
@@ -18,15 +19,18 @@ _MOST_VALUES, _MOST_UNITS, _MOST_LATENT, _MOST_LAYERS = 1 << 20, 1 << 14, 1 << 1
 _SMALLEST, _LARGEST = 1e-18, 1e18
 
 
+def _network(known: Any) -> str:
+    return "conv" if known.given.get("channels") or (known.image and not known.grey) else "mlp"
+
+
 @dataclass(frozen=True)
-class VAEConfig:
-    """Architecture, method and data scale of a VAE.
+class VAEOptions:
+    """The networks of a VAE, and how it is trained.
 
     Attributes:
-        shape: an example's shape, ``(D,)`` or ``(C, H, W)``.
-        latent_dim: L, the size of z.
-        method: how it was trained, of `METHODS`; it decides the kind of encoder and of score
+        method: of `arcsm_cli.registry.METHODS`; it decides the kind of encoder and of score
             estimator.
+        latent_dim: L, the size of z.
         network: ``mlp``, or ``conv`` of strided 5 x 5 convolutions.
         hidden: units of the two hidden layers of encoder, decoder and score estimator; of ``conv``
             those of the dense layers.
@@ -34,20 +38,88 @@ class VAEConfig:
         decoder: ``bernoulli`` (binary data) or ``gaussian`` (one learned deviation).
         context_width, score_hidden: of the conditional score network (csm, ssm-ar).
         particles: samples an example that stein and spectral estimate the score from.
+    """
+
+    method: str = option(
+        "csm",
+        "How the entropy's gradient is had: in closed form, of a Gaussian encoder (elbo); of "
+        "implicit encoders by an AR-CSM (csm, ssm-ar), by a joint score network (ssm), or by "
+        "kernels (stein, spectral).",
+        names=METHODS,
+    )
+    latent_dim: int = option(
+        8,
+        "Size of z.",
+        metavar="N",
+        least=1,
+        most=_MOST_LATENT,
+        follows=lambda known: 32 if known.network == "conv" else 8,
+        shown="8; conv: 32",
+    )
+    network: str = option(
+        "mlp",
+        "Encoder and decoder: perceptrons, or strided 5 x 5 convolutions.",
+        choices=NETWORKS,
+        follows=_network,
+        shown="conv for colour images",
+    )
+    hidden: tuple[int, ...] = option(
+        (256, 256),
+        "Two hidden layers of encoder, decoder and score estimator.",
+        metavar="N,N",
+        fewest=1,
+    )
+    channels: tuple[int, ...] = option(
+        (),
+        "Of the convolutions; each halves the image's sides.",
+        metavar="N,N,...",
+        follows=lambda known: (64, 128, 256) if known.network == "conv" else (),
+        shown="64,128,256",
+    )
+    decoder: str = option(
+        "bernoulli",
+        "p(x|z): binary, the data being binarised afresh at each draw with their values as "
+        "probabilities; or normal with one learned deviation.",
+        choices=DECODERS,
+        follows=lambda known: "bernoulli" if known.grey else "gaussian",
+        shown="bernoulli for grey images",
+    )
+    context_width: int = option(
+        16,
+        "Context vectors of triangular encoder and AR-CSM.",
+        metavar="N",
+        least=1,
+        needs=(METHODS, "triangular"),
+    )
+    score_hidden: tuple[int, ...] = option(
+        (64, 64),
+        "Hidden layers of the conditional score network.",
+        metavar="N,N,...",
+        fewest=1,
+        needs=(METHODS, "triangular"),
+    )
+    particles: int = option(
+        100,
+        "Draws of z an example that stein and spectral take.",
+        metavar="N",
+        least=2,
+        most=4096,
+        needs=(METHODS, "particles"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAEConfig(VAEOptions):
+    """Architecture, method and data scale of a VAE.
+
+    Attributes:
+        shape: an example's shape, ``(D,)`` or ``(C, H, W)``.
         data_shift, data_scale: model value = (file value - shift) / scale, one number or D.
         columns: names of the D columns of vectors, where the training data had names.
+        others: see `VAEOptions`.
     """
 
     shape: tuple[int, ...]
-    latent_dim: int
-    method: str = "csm"
-    network: str = "mlp"
-    hidden: tuple[int, ...] = (256, 256)
-    channels: tuple[int, ...] = ()
-    decoder: str = "bernoulli"
-    context_width: int = 16
-    score_hidden: tuple[int, ...] = (64, 64)
-    particles: int = 100
     data_shift: tuple[float, ...] = (0.0,)
     data_scale: tuple[float, ...] = (1.0,)
     columns: tuple[str, ...] = ()
@@ -79,31 +151,22 @@ class VAEConfig:
         Raises:
             DamagedInputError: for unknown or missing keys, wrong types, values out of range.
         """
-        known = {f.name for f in fields(cls)}
-        if not isinstance(values, dict) or values.keys() | {"columns"} != known:
-            raise DamagedInputError("the checkpoint's config does not have the keys of a VAE's")
-        clean: dict[str, Any] = {}
-        for key, value in values.items():
-            kind = _KINDS[key]
-            if key == "columns":
-                sound = isinstance(value, list) and sound_names(value, len(value))
-                value = tuple(value) if sound else None
-            elif isinstance(kind, tuple):
-                sound = isinstance(value, list) and all(
-                    type(v) in kind and abs(v) <= _LARGEST for v in value
-                )
-                value = tuple(map(kind[-1], value)) if sound else None
-            if value is None or type(value) not in (kind, tuple):
-                raise DamagedInputError(f"the checkpoint's config.{key} has the wrong type")
-            clean[key] = value
-        config = cls(**clean)
+        where = "the checkpoint's config"
+        if not isinstance(values, dict) or values.keys() | {"columns"} != {
+            f.name for f in fields(cls)
+        }:
+            raise DamagedInputError(f"{where} does not have the keys of a VAE's")
+        config = cls(**read_fields(cls, values, where))
         problem = config.problem()
         if problem:
-            raise DamagedInputError(f"the checkpoint's config cannot be used: {problem}")
+            raise DamagedInputError(f"{where} cannot be used: {problem}")
         return config
 
     def problem(self) -> str | None:
         """Return what makes this configuration unusable, or None."""
+        for name, known in options_of(VAEOptions).items():
+            if wanted := problem_of(name, known, getattr(self, name)):
+                return f"{name} must be {wanted}"
         units = (*self.hidden, *self.score_hidden, *self.channels, self.context_width)
         scales = (self.data_shift, self.data_scale)
         shaped = len(self.shape) in (1, 3) and min(self.shape) >= 1
@@ -112,18 +175,11 @@ class VAEConfig:
             "shape must be D or C, H, W, all at least 1": shaped
             and self.dimensions <= _MOST_VALUES,
             "columns must be the names of D columns of vectors": not self.columns
-            or self.shape == (len(self.columns),),
-            f"latent-dim must be between 1 and {_MOST_LATENT}": (
-                1 <= self.latent_dim <= _MOST_LATENT
-            ),
-            f"method is one of {', '.join(METHODS)}": self.method in METHODS,
-            f"network is one of {', '.join(NETWORKS)}": self.network in NETWORKS,
-            f"decoder is one of {', '.join(DECODERS)}": self.decoder in DECODERS,
+            or (len(self.shape) == 1 and sound_names(self.columns, self.shape[0])),
             "hidden must be two layers": len(self.hidden) == 2,
             f"layer sizes must be between 1 and {_MOST_UNITS}": min(units) >= 1
             and max(units) <= _MOST_UNITS
             and 1 <= len(self.score_hidden) <= _MOST_LAYERS,
-            "particles must be between 2 and 4096": 2 <= self.particles <= 4096,
             "channels are for the network conv, which needs at least one": (
                 convolved == bool(self.channels) and len(self.channels) <= _MOST_LAYERS
             ),
@@ -149,21 +205,3 @@ class VAEConfig:
                 f"{1 << len(self.channels)}, not {height} x {width}: use --resize"
             )
         return None
-
-
-_WHOLE, _NUMBERS = (int,), (int, float)
-_KINDS: dict[str, Any] = {
-    "shape": _WHOLE,
-    "latent_dim": int,
-    "method": str,
-    "network": str,
-    "hidden": _WHOLE,
-    "channels": _WHOLE,
-    "decoder": str,
-    "context_width": int,
-    "score_hidden": _WHOLE,
-    "particles": int,
-    "data_shift": _NUMBERS,
-    "data_scale": _NUMBERS,
-    "columns": (str,),
-}

@@ -3,15 +3,14 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from arcsm_cli.cli.invocation import provenance_entry
 from arcsm_cli.cli.progress import progress
 from arcsm_cli.cli.signals import StopFlag
 from arcsm_cli.cli.table import print_result
 from arcsm_cli.errors import Interrupted, OutputError, StoppedEarly, UsageError
+from arcsm_cli.options import option
 
 if TYPE_CHECKING:
     from arcsm_cli.data.dataset import Dataset
@@ -20,37 +19,14 @@ if TYPE_CHECKING:
     from arcsm_cli.training.settings import RunSettings
     from arcsm_cli.training.tensorboard import TensorBoard
 
-Steps = Annotated[
-    int | None, typer.Option("--steps", metavar="N", min=1, help="Steps, instead of epochs.")
-]
-Schedule = Annotated[
-    Literal["cosine", "constant"],
-    typer.Option("--schedule", help="Learning rate after the warm-up."),
-]
-Warmup = Annotated[
-    int, typer.Option("--warmup", metavar="N", min=0, help="Steps of linear warm-up.")
-]
-Clip = Annotated[
-    float,
-    typer.Option("--clip", metavar="NORM", min=0, help="Largest gradient norm; 0 is no limit."),
-]
-Ema = Annotated[
-    float,
-    typer.Option(
-        "--ema", metavar="DECAY", min=0, max=1, help="Averaging of the weights; 0 is none."
-    ),
-]
-Resume = Annotated[
-    bool,
-    typer.Option("--resume", help="Go on where MODEL.resume stands; start if there is none."),
-]
-CheckpointEvery = Annotated[
-    int, typer.Option("--checkpoint-every", metavar="N", min=1, help="Steps between saves.")
-]
-LogDir = Annotated[
-    Path | None,
-    typer.Option("--log-dir", metavar="DIR", help="TensorBoard curves and sample grids."),
-]
+
+@dataclass(frozen=True)
+class Keeping:
+    """What a run keeps of itself while it goes on."""
+
+    resume: bool = option(False, "Go on where MODEL.resume stands; start if there is none.")
+    checkpoint_every: int = option(1000, "Steps between saves.", metavar="N", least=1)
+    log_dir: Path | None = option(None, "TensorBoard curves and sample grids.", metavar="DIR")
 
 
 @dataclass(frozen=True)
@@ -92,24 +68,6 @@ def find_place(output: str, *, resume: bool, force: bool) -> Place:
     if not streamed:
         check_output(str(beside), force=overwrite)
     return Place(output, streamed, going_on, overwrite)
-
-
-def step_count(
-    examples: "Dataset", batch_size: int, steps: int | None, epochs: float | None, default: float
-) -> int:
-    """Return how many steps ``--steps`` or ``--epochs`` ask for; ``default`` epochs without both.
-
-    Raises:
-        UsageError: both are given, or the epochs are no positive number.
-    """
-    from arcsm_cli.training.loop import Batches
-    from arcsm_cli.training.options import check_number
-
-    if steps is not None:
-        return steps
-    check_number("--epochs", epochs)
-    passes = default if epochs is None else epochs
-    return max(1, round(passes * Batches(examples, batch_size, 0).per_epoch))
 
 
 def run_training(

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arcsm_cli.data.dataset import Dataset
-from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError
+from arcsm_cli.errors import ArcsmError, DamagedInputError, MissingInputError, UsageError
 from arcsm_cli.io.atomic import atomic_output
 from arcsm_cli.io.checkpoint import load_checkpoint, load_resume, save_checkpoint, save_resume
 from arcsm_cli.io.streams import label, show
+from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.restore import Config, make_model
+from arcsm_cli.options import flag, options_of
 from arcsm_cli.randomness import Purpose, generator_for
 from arcsm_cli.registry import OBJECTIVES
 from arcsm_cli.training.loop import train
@@ -146,7 +148,7 @@ def resumed_state(
     # Compared before anything is built: a damaged file must not decide how large the model is.
     if isinstance(settings, TrainSettings):
         _check_objective(values.get("settings"), settings.objective)
-    _check_config(values.get("config"), config.to_dict(), label(path))
+    _check_config(values.get("config"), config, label(path))
     try:
         state = TrainState.from_resume(tensors, values, settings, device)
     except DamagedInputError as error:
@@ -162,31 +164,6 @@ def resumed_state(
     return state, chain if isinstance(chain, list) else []
 
 
-# In the order in which they are compared: what may have decided others comes first.
-_FIELDS = (
-    "method",
-    "latent_dim",
-    "network",
-    "decoder",
-    "particles",
-    "channels",
-    "context",
-    "likelihood",
-    "components",
-    "annealing",
-    "context_width",
-    "hidden",
-    "residual",
-    "filters",
-    "resnet_blocks",
-    "dropout",
-    "order",
-    "order_seed",
-    "score_hidden",
-)
-_OPTIONS = {key: f"--{key.replace('_', '-')}" for key in _FIELDS}
-
-
 def _check_objective(theirs: Any, objective: str) -> None:
     """Refuse to continue a run of another objective, which may have decided the kind of model."""
     then = theirs.get("objective") if isinstance(theirs, dict) else None
@@ -194,30 +171,31 @@ def _check_objective(theirs: Any, objective: str) -> None:
         raise UsageError(f"--objective is {objective}, but the run to resume has {then}")
 
 
-def _check_config(theirs: Any, ours: dict[str, Any], name: str) -> None:
+def _check_config(theirs: Any, config: Config, name: str) -> None:
     """Refuse to continue a run of another model; the message names the option that differs."""
-    if isinstance(theirs, dict) and "columns" not in theirs:  # their names were not kept once
-        ours = {key: value for key, value in ours.items() if key != "columns"}
-    if not isinstance(theirs, dict) or theirs.keys() != ours.keys():
-        raise DamagedInputError(f"{name}: its config is not that of a model")
+    try:
+        before = type(config).from_dict(theirs).to_dict()
+    except ArcsmError as error:
+        raise type(error)(f"{name}: {error}") from error
+    ours = config.to_dict()
+    if "columns" not in before:  # their names were not kept once
+        ours.pop("columns", None)
+    options = _compared(config)
     # The levels come last: what else differs may have decided them.
-    order = (*_OPTIONS, *(k for k in ours if k != "levels"), "levels")
-    key = next((k for k in order if k in ours and ours[k] != theirs[k]), None)
+    order = [*options, *(k for k in (ours | before) if k != "levels"), "levels"]
+    key = next((k for k in order if ours.get(k) != before.get(k)), None)
     if key is None:
         return
-    option, now, then = _OPTIONS.get(key), ours[key], theirs[key]
-    if option is None and key == "levels" and isinstance(then, list) and then:
-        if len(now) != len(then):
-            option, now, then = "--levels", len(now), len(then)
-        elif now[-1] != then[-1]:
-            option, now, then = "--sigma-min", now[-1], then[-1]
-        else:
-            option, now, then = "--sigma-max", now[0], then[0]
-    if key == "likelihood" and ours["levels"] != theirs["levels"]:
+    option = flag(key) if key in options else None
+    now: Any = ours.get(key)
+    then: Any = before.get(key)
+    if key == "levels":
+        option, now, then = _differing_level(now, then)
+    if key == "likelihood" and ours["levels"] != before["levels"]:
         # Either may have decided the other: name both.
         now, then = (
             f"{_shown(v)} with --sigma-min {_shown(n)}"
-            for v, n in ((now, ours["levels"]), (then, theirs["levels"]))
+            for v, n in ((now, ours["levels"]), (then, before["levels"]))
         )
     if option is None:
         raise UsageError(
@@ -225,6 +203,22 @@ def _check_config(theirs: Any, ours: dict[str, Any], name: str) -> None:
             "DATA, --limit and --standardize"
         )
     raise UsageError(f"{option} is {_shown(now)}, but the run to resume has {_shown(then)}")
+
+
+def _compared(config: Config) -> list[str]:
+    """Return the options that a configuration holds; first those that follow from no others."""
+    groups = [config, config.network] if isinstance(config, ModelConfig) else [config]
+    known = {k: o for group in groups for k, o in options_of(group).items() if o.stored}
+    return sorted(known, key=lambda name: known[name].follows is not None)
+
+
+def _differing_level(now: list[float], then: list[float]) -> tuple[str, Any, Any]:
+    """Return which of the options of the noise levels differs, and its two values."""
+    if len(now) != len(then):
+        return "--levels", len(now), len(then)
+    if now[-1] != then[-1]:
+        return "--sigma-min", now[-1], then[-1]
+    return "--sigma-max", now[0], then[0]
 
 
 def _shown(value: Any) -> str:

@@ -7,10 +7,44 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
 from arcsm_cli.errors import DamagedInputError, UsageError
+from arcsm_cli.options import Chosen, check_needs, flag, option, read_fields
+from arcsm_cli.registry import METHODS, OBJECTIVES, Registry
 
 SCHEDULES = ("cosine", "constant")
 # What may change when a run is continued: how long it lasts and how it reports.
 _FREE = ("steps", "checkpoint_every", "validate_every")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a model is trained by; it decides the kind of model."""
+
+    objective: str = option("csm", "{parts}.", names=OBJECTIVES)
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How long a run lasts, if not by its steps."""
+
+    epochs: float = option(200.0, "Passes over the data.", metavar="N", above=0)
+
+
+@dataclass(frozen=True)
+class StagedPasses(Passes):
+    """The same of runs that may have several stages."""
+
+    epochs: float = option(
+        200.0,
+        "Passes over the data (for each stage of staged annealing).",
+        metavar="N",
+        above=0,
+    )
+
+
+def _steps(known: Any) -> int:
+    per_epoch: int = max(1, known.examples // min(known.batch_size, known.examples))
+    epochs: float = known.epochs
+    return max(1, round(epochs * per_epoch))
 
 
 @dataclass(frozen=True)
@@ -27,13 +61,17 @@ class RunSettings:
         checkpoint_every, validate_every: in steps.
     """
 
-    steps: int
-    batch_size: int = 128
-    lr: float = 2e-4
-    schedule: str = "cosine"
-    warmup: int = 100
-    clip: float = 1.0
-    ema: float = 0.999
+    steps: int = option(
+        1000, "Steps, instead of epochs.", metavar="N", least=1, follows=_steps, shown=""
+    )
+    batch_size: int = option(128, "Examples a step.", metavar="N", least=1)
+    lr: float = option(2e-4, "Peak learning rate.", metavar="RATE", above=0)
+    schedule: str = option("cosine", "Learning rate after the warm-up.", choices=SCHEDULES)
+    warmup: int = option(100, "Steps of linear warm-up.", metavar="N", least=0)
+    clip: float = option(1.0, "Largest gradient norm; 0 is no limit.", metavar="NORM", least=0)
+    ema: float = option(
+        0.999, "Averaging of the weights; 0 is none.", metavar="DECAY", least=0, most=1
+    )
     seed: int = 0
     checkpoint_every: int = 1000
     validate_every: int = 100
@@ -43,19 +81,16 @@ class RunSettings:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_dict(cls, values: Any) -> Self:
         """Rebuild settings from a resume file.
 
         Raises:
             DamagedInputError: for keys or types that are not those of the settings.
         """
-        kinds = {f.name: type(f.default) for f in fields(cls) if f.name != "steps"} | {"steps": int}
-        if set(values) != set(kinds) or any(
-            type(values[k]) is not kind and not (kind is float and type(values[k]) is int)
-            for k, kind in kinds.items()
-        ):
-            raise DamagedInputError("the resume file's settings are damaged")
-        return cls(**values)
+        where = "the resume file's settings"
+        if not isinstance(values, dict) or "steps" not in values:
+            raise DamagedInputError(f"{where} are damaged")
+        return cls(**read_fields(cls, values, where))
 
     def check_continues(self, earlier: RunSettings) -> None:
         """Refuse to continue a run whose settings were others.
@@ -67,8 +102,7 @@ class RunSettings:
         for field in fields(self):
             now, then = getattr(self, field.name), getattr(same, field.name)
             if now != then:
-                option = "--" + field.name.replace("_", "-")
-                raise UsageError(f"{option} is {now}, but the run to resume has {then}")
+                raise UsageError(f"{flag(field.name)} is {now}, but the run to resume has {then}")
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of step number ``step`` of a stage, from 0."""
@@ -92,11 +126,44 @@ class TrainSettings(RunSettings):
             same gradient up to rounding.
     """
 
+    batch_size: int = option(
+        128,
+        "Examples a step.",
+        metavar="N",
+        least=1,
+        follows=lambda known: 128 if known.image else 512,
+        shown="128 for images, else 512",
+    )
+    lr: float = option(
+        2e-4,
+        "Adam's peak learning rate.",
+        metavar="RATE",
+        above=0,
+        follows=lambda known: 1e-3 if known.image else 5e-3,
+        shown="1e-3 for images, else 5e-3",
+    )
     objective: str = "csm"
-    draws: int = 1
-    precision: str = "fp32"
-    compile: bool = False
-    grad_accumulation: int = 1
+    draws: int = option(
+        1,
+        "Noise draws for each example's contexts.",
+        metavar="N",
+        least=1,
+        needs=(OBJECTIVES, "scores"),
+        after="batch_size",
+    )
+    precision: str = option(
+        "fp32",
+        "Of the context network's products; scores are always fp32.",
+        choices=("fp32", "bf16"),
+    )
+    compile: bool = option(False, "Compile the training step (needs a C++ compiler).")
+    grad_accumulation: int = option(
+        1, "Compute a batch in N parts, one after another, to save memory.", metavar="N", least=1
+    )
+
+
+def _rate(known: Any) -> float:
+    return 1e-4 if known.network == "conv" else 1e-3
 
 
 @dataclass(frozen=True)
@@ -107,6 +174,60 @@ class VAESettings(RunSettings):
         score_lr: peak learning rate of the score estimator.
     """
 
-    lr: float = 1e-3
-    clip: float = 0.0
-    score_lr: float = 1e-3
+    lr: float = option(
+        1e-3,
+        "RMSprop's peak learning rate.",
+        metavar="RATE",
+        above=0,
+        follows=_rate,
+        shown="1e-3; conv: 1e-4",
+    )
+    clip: float = option(0.0, "Largest gradient norm; 0 is no limit.", metavar="NORM", least=0)
+    score_lr: float = option(
+        1e-3,
+        "The score estimator's.",
+        metavar="RATE",
+        above=0,
+        needs=(METHODS, "estimator"),
+        follows=lambda known: known.lr,
+        shown="that of --lr",
+        after="lr",
+    )
+
+
+class Training(Chosen):
+    """Choices of the settings of a run; of autoregressive models, unless derived for others.
+
+    Known of the data must be ``examples``, how many there are, and ``image``; of a VAE its
+    ``network``.
+    """
+
+    groups: tuple[type[Any], ...] = (StagedPasses, TrainSettings)
+
+    def check(self, registry: Registry, part: str) -> None:
+        """Refuse choices that do not go together, or that a part has no use for.
+
+        Arguments:
+            registry, part: what is trained by: the objective, or a VAE's method.
+
+        Raises:
+            UsageError: naming the option.
+        """
+        if {"steps", "epochs"} <= self.given.keys():
+            raise UsageError("give --steps or --epochs, not both")
+        check_needs(self.given, self.groups[-1], registry, part)
+        if "compile" in self.given and registry.has(part, "twice"):
+            raise UsageError(
+                f"--compile: {registry.option} {part} takes second derivatives, which compiled "
+                "steps do not have: leave it out"
+            )
+
+    def settings(self, **others: Any) -> Any:
+        """Return the last of the groups; ``others`` are its fields that are no options."""
+        return self.settled(self.groups[-1], validate_every=max(1, self.steps // 100), **others)
+
+
+class VAETraining(Training):
+    """Choices of the settings of a run of a VAE."""
+
+    groups = (Passes, VAESettings)

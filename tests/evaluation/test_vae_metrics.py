@@ -28,9 +28,9 @@ from arcsm_cli.evaluation.vae_metrics import (
     vae_summary,
 )
 from arcsm_cli.models.vae import VAE
-from arcsm_cli.models.vae_config import METHODS
 from arcsm_cli.models.vae_networks import GaussianEncoder, ImplicitEncoder
 from arcsm_cli.randomness import SampleNoise
+from arcsm_cli.registry import METHODS
 from arcsm_cli.sampling.latent import sample_vae
 
 Make = Callable[..., Any]

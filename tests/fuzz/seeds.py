@@ -27,7 +27,8 @@ def checkpoints() -> list[bytes]:
     from arcsm_cli.models.config import ModelConfig
     from arcsm_cli.models.restore import make_model
     from arcsm_cli.models.vae import VAE
-    from arcsm_cli.models.vae_config import METHODS, VAEConfig
+    from arcsm_cli.models.vae_config import VAEConfig
+    from arcsm_cli.registry import METHODS
 
     small: dict[str, Any] = {"context_width": 2, "score_hidden": (2, 2)}
     vectors: dict[str, Any] = small | {"shape": (3,), "hidden": (4,), "levels": (1.0, 0.1)}

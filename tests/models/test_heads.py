@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from arcsm_cli.models.config import LIKELIHOODS, ModelConfig, parameter_width
+from arcsm_cli.models.architecture import LIKELIHOODS, parameter_width
+from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.heads import (
     DiscretizedLogisticMixture,
     Gaussian,

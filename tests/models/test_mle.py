@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,10 @@ from torch import Tensor
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from arcsm_cli.models import restore as restoring
+from arcsm_cli.models.architecture import LIKELIHOODS, parameter_width
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.base import AutoregressiveModel
-from arcsm_cli.models.config import LIKELIHOODS, ModelConfig, parameter_width
+from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.mle import ARMLE
 from arcsm_cli.models.restore import make_model, parameter_count, restore
 from arcsm_cli.objectives.mle import mle
@@ -532,7 +532,7 @@ def test_the_reason_for_a_refusal_is_named(sound: str, change: dict[str, Any], w
 
 
 def test_a_dropout_of_0_is_a_number() -> None:
-    assert type(ModelConfig.from_dict(SOUND["scores"] | {"dropout": 0}).dropout) is float
+    assert type(ModelConfig.from_dict(SOUND["scores"] | {"dropout": 0}).network.dropout) is float
 
 
 numbers = st.one_of(
@@ -558,8 +558,10 @@ def test_hostile_entries_are_refused_or_make_a_usable_model(
     except DamagedInputError:
         return
     assert config.problem() is None
-    assert math.isfinite(config.dropout)
-    small = config.resnet_blocks <= 2 and config.filters <= 64 and config.dimensions < 1000
+    own = vars(config.network)
+    assert 0 <= own.get("dropout", 0) < 1
+    narrow = own.get("resnet_blocks", 0) <= 2 and own.get("filters", 0) <= 64
+    small = narrow and config.dimensions < 1000
     if small and parameter_count(config) < 10_000:
         model = make_model(config).eval()
         with torch.no_grad():

@@ -18,9 +18,10 @@ from arcsm_cli.models import restore as restoring
 from arcsm_cli.models.load import load_any, load_model
 from arcsm_cli.models.restore import restore, restore_vae
 from arcsm_cli.models.vae import VAE, log_prior
-from arcsm_cli.models.vae_config import METHODS, TRIANGULAR, VAEConfig
+from arcsm_cli.models.vae_config import TRIANGULAR, VAEConfig
 from arcsm_cli.models.vae_networks import GaussianEncoder, ImplicitEncoder
 from arcsm_cli.models.vae_triangular import TriangularEncoder
+from arcsm_cli.registry import METHODS
 
 Make = Callable[..., Any]
 SIZE = 3  # codes

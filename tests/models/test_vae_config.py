@@ -13,7 +13,8 @@ from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.restore import config_type, parameter_count
 from arcsm_cli.models.vae import VAE
-from arcsm_cli.models.vae_config import DECODERS, METHODS, NETWORKS, VAEConfig
+from arcsm_cli.models.vae_config import DECODERS, NETWORKS, VAEConfig
+from arcsm_cli.registry import METHODS
 
 NAMES = [field.name for field in dataclasses.fields(VAEConfig)]
 sizes = st.integers(1, 6)
@@ -32,7 +33,7 @@ def configs(draw: st.DrawFn) -> VAEConfig:
     return VAEConfig(
         shape=shape,
         latent_dim=draw(sizes),
-        method=draw(st.sampled_from(METHODS)),
+        method=draw(st.sampled_from([*METHODS])),
         network=network,
         hidden=(draw(sizes), draw(sizes)),
         channels=channels,
@@ -114,7 +115,7 @@ def test_anything_but_a_config_is_refused(value: Any) -> None:
         VAEConfig.from_dict(value)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "columns"])
 def test_a_missing_key_is_refused(name: str) -> None:
     with pytest.raises(DamagedInputError, match="keys"):
         VAEConfig.from_dict({k: v for k, v in sound.items() if k != name})

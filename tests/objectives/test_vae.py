@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from arcsm_cli.models.vae import VAE, log_prior
-from arcsm_cli.models.vae_config import METHODS, TRIANGULAR, VAEConfig
+from arcsm_cli.models.vae_config import TRIANGULAR, VAEConfig
 from arcsm_cli.models.vae_networks import ImplicitEncoder
 from arcsm_cli.models.vae_scores import ConditionalScores, JointScores
 from arcsm_cli.models.vae_triangular import Frame, TriangularEncoder
 from arcsm_cli.objectives import vae as module
 from arcsm_cli.objectives.vae import particles, vae_losses
 from arcsm_cli.randomness import Draws, rademacher
+from arcsm_cli.registry import METHODS
 
 Make = Callable[..., Any]
 SIZE = 3  # codes

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from arcsm_cli.models.config import LIKELIHOODS, parameter_width
+from arcsm_cli.models.architecture import LIKELIHOODS, parameter_width
 from arcsm_cli.models.mle import ARMLE
 from arcsm_cli.randomness import SampleNoise
 from arcsm_cli.sampling import draw

@@ -9,6 +9,7 @@ import torch
 
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.errors import UsageError
+from arcsm_cli.models.networks import MADEOptions
 from arcsm_cli.training.configure import Choices, model_config
 
 
@@ -104,7 +105,7 @@ def test_without_annealing_there_may_be_no_noise() -> None:
         ({"annealing": "none", "levels": 3}, "--annealing none"),
         ({"annealing": "none", "sigma_min": -1.0}, "levels"),
         ({"hidden": (4, 5), "residual": True}, "one size"),
-        ({"hidden": (1 << 20,)}, "layer sizes"),
+        ({"hidden": (1 << 20,)}, "hidden must be"),
         ({"order": "random", "order_seed": 1 << 64}, "order_seed"),
     ],
     ids=str,
@@ -124,11 +125,12 @@ def test_choices_reach_the_config() -> None:
         "score_hidden": (7,),
     }
     config = model_config(table(), Choices(**chosen))
-    assert {key: getattr(config, key) for key in chosen} == chosen
+    values = vars(config) | vars(config.network)
+    assert {key: values[key] for key in chosen} == chosen
 
 
 def test_no_hidden_layers_are_a_choice_of_their_own() -> None:
-    assert model_config(table(), Choices(hidden=())).hidden == ()
+    assert model_config(table(), Choices(hidden=())).network == MADEOptions(hidden=())
 
 
 def test_the_scale_is_that_of_all_rows() -> None:

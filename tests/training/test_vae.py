@@ -18,9 +18,10 @@ from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.io.checkpoint import load_checkpoint, load_resume
 from arcsm_cli.models.restore import restore_vae
 from arcsm_cli.models.vae import VAE
-from arcsm_cli.models.vae_config import METHODS, VAEConfig
+from arcsm_cli.models.vae_config import VAEConfig
 from arcsm_cli.objectives.vae import VAELosses, vae_losses
 from arcsm_cli.randomness import Draws
+from arcsm_cli.registry import METHODS
 from arcsm_cli.training import loop, vae_task
 from arcsm_cli.training import state as state_module
 from arcsm_cli.training.loop import DivergedError, train, validation_loss

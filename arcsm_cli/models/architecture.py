@@ -1,0 +1,166 @@
+"""The options of an autoregressive model: what its networks are, and what they are trained to give.
+
+Nothing here imports PyTorch; `arcsm_cli.models.config` adds what follows from the data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from arcsm_cli.models.networks import NetworkOptions
+from arcsm_cli.options import MOST_UNITS, option, options_of_part
+from arcsm_cli.registry import CONTEXTS, OBJECTIVES
+
+ORDERS = NetworkOptions.orders
+ANNEALINGS = ("joint", "staged", "none")
+LIKELIHOODS = ("gaussian", "logistic-mixture", "discretized-logistic-mixture")
+GAUSSIAN, MIXTURE, DISCRETIZED = LIKELIHOODS
+
+_SCORES, _DENSITIES = (OBJECTIVES, "scores"), (OBJECTIVES, "densities")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The networks of a model, and the order in which it visits the variables.
+
+    Attributes:
+        context: the context network, of `arcsm_cli.registry.CONTEXTS`.
+        network: its own options.
+        context_width: C, the size of a context vector; with a likelihood, its parameters a site.
+        score_hidden: hidden layers of the score network.
+        order, order_seed: see `arcsm_cli.models.order.variable_order`.
+    """
+
+    context: str = option("made", "The context network: {parts}.", names=CONTEXTS)
+    network: Any = options_of_part(CONTEXTS)
+    context_width: int = option(
+        16,
+        "Size of a context vector of score models.",
+        metavar="N",
+        least=1,
+        most=MOST_UNITS,
+        needs=_SCORES,
+    )
+    score_hidden: tuple[int, ...] = option(
+        (64, 64),
+        "Hidden layers of the conditional score network.",
+        metavar="N,N,...",
+        fewest=1,
+        needs=_SCORES,
+        follows=lambda known: (64, 64) if known.image else (64, 64, 64),
+        shown="64,64 for images, else 64,64,64",
+    )
+    order: str = option("raster", "Order of the variables.", choices=ORDERS)
+    order_seed: int = option(0, "Which random order.", metavar="N", least=0, most=2**63 - 1)
+
+
+def _likelihood(known: Any) -> str:
+    if not OBJECTIVES.has(known.objective, "densities"):
+        return ""
+    clean = CONTEXTS.has(known.context, "sites") and not known.given.get("sigma_min")
+    return DISCRETIZED if clean else MIXTURE
+
+
+@dataclass(frozen=True)
+class Conditionals:
+    """What a model says of a variable given those before it.
+
+    Attributes:
+        likelihood: the conditional density of a likelihood-trained model; empty for scores.
+        components: K, of its mixtures.
+        annealing: ``joint`` (one network of all levels), ``staged`` (one a level) or ``none``.
+    """
+
+    likelihood: str = option(
+        "",
+        "The conditionals of --objective mle: gaussian, logistic-mixture, or of 8-bit images "
+        "discretized-logistic-mixture.",
+        metavar="NAME",
+        choices=LIKELIHOODS,
+        needs=_DENSITIES,
+        follows=_likelihood,
+        shown="discretized-logistic-mixture for pixelcnn without noise, else logistic-mixture",
+    )
+    components: int = option(
+        10, "Logistic components of a mixture.", metavar="N", least=1, most=4096, needs=_DENSITIES
+    )
+    annealing: str = option(
+        "joint",
+        "One network of all noise levels; one a level (the paper's); or one level.",
+        choices=ANNEALINGS,
+        follows=lambda known: "none" if known.likelihood else "joint",
+        shown="joint; none for mle",
+    )
+
+
+def _lowest(known: Any) -> float:
+    if known.likelihood == DISCRETIZED:
+        return 0.0
+    return 0.04 if known.image else 0.05
+
+
+def _highest(known: Any) -> float:
+    sd: float = known.sd
+    if known.annealing == "joint":  # where the noise dwarfs the data
+        return 3.0 * max(1.0, sd)
+    return 0.2 if known.image and known.shape[0] == 3 else 1.0
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The noise levels of a model, and the scale that they are in.
+
+    The defaults are the paper's (section 5) for staged annealing; joint annealing starts where the
+    noise dwarfs the data.
+    """
+
+    sigma_max: float = option(
+        1.0,
+        "First and largest noise level.",
+        metavar="S",
+        above=0,
+        needs=_SCORES,
+        follows=_highest,
+        shown="joint: 3, or 3 sd; staged: 1, or 0.2 for colour",
+    )
+    sigma_min: float = option(
+        0.05,
+        "Last noise level, that of the density modelled.",
+        metavar="S",
+        follows=_lowest,
+        shown="0.04 for images, else 0.05; 0 if discretized",
+    )
+    levels: int = option(
+        10,
+        "Number of noise levels, a geometric sequence.",
+        metavar="N",
+        least=1,
+        most=1000,
+        needs=_SCORES,
+        follows=lambda known: 10 if known.annealing == "joint" else 3,
+        shown="joint: 10 for Langevin; staged: 3",
+    )
+    standardize: bool = option(
+        False, "Give each column of vectors mean 0 and variance 1; sigmas are in that scale."
+    )
+
+
+def parameter_width(likelihood: str, components: int, site: int) -> int:
+    """Return how many parameters a likelihood has for a site of ``site`` values.
+
+    Example:
+        >>> parameter_width("discretized-logistic-mixture", components=10, site=3)
+        100
+    """
+    if likelihood == GAUSSIAN:
+        return 2
+    if likelihood == MIXTURE:
+        return 3 * components
+    return components * (1 + 2 * site + site * (site - 1) // 2)
+
+
+def site_of(context: str, likelihood: str, shape: tuple[int, ...]) -> int:
+    """Return S, how many values a context serves: all channels of a pixel, or 1."""
+    together = likelihood == DISCRETIZED and context in CONTEXTS and CONTEXTS.has(context, "sites")
+    return shape[0] if together and len(shape) == 3 else 1
