@@ -11,6 +11,7 @@ from arcsm_cli.data.images import load_images
 from arcsm_cli.data.listing import Listing, listing_of, readable
 from arcsm_cli.data.names import SPLIT_FOLDERS, SPLITS
 from arcsm_cli.errors import DamagedInputError, UsageError
+from arcsm_cli.io.provenance import sha256_file
 from arcsm_cli.io.streams import label, show
 from arcsm_cli.notices import note
 
@@ -118,7 +119,8 @@ class ImageFolder:
         self._say(split, len(pictures), None if labels is None else classes)
         with readable(self.path, chosen) as open_to_all:
             values, places = load_images(open_to_all, options, name)
-        return Dataset(name, values, None if labels is None else labels[places])
+        digest = "" if self.path.is_dir() else sha256_file(self.path)
+        return Dataset(name, values, None if labels is None else labels[places], digest)
 
     def _say(self, split: str | None, count: int, classes: list[str] | None) -> None:
         parts = [f"{count} files"]

@@ -125,15 +125,24 @@ def _open(
             size, colon, split = split.partition(":")
             name = f"gaussian:{_dimensions(spec, size)}"
         return _named(name, options, like), split if colon else None
-    path, member, asked = (spec, "", None) if literal_path else _parts(spec)
+    path, member, asked = _parts(spec)
     if path == "-" or os.path.exists(path):
         return _path(path, member, options), asked
     hint = "" if os.sep in spec or "." in spec else suggestion(name)
     raise MissingInputError(f"{label(spec)}: neither a data set nor an existing path{hint}")
 
 
+def path_of(spec: str) -> str | None:
+    """Return the path that a specification reads, ``-`` for standard input; of names, ``None``."""
+    if spec.partition(":")[0] in DATASETS and not (":" in spec and os.path.exists(spec)):
+        return None
+    return _parts(spec)[0]
+
+
 def _parts(spec: str) -> tuple[str, str, str | None]:
     """Part ``PATH[::MEMBER][:SPLIT]``, the path being one that exists."""
+    if os.path.exists(spec):
+        return spec, "", None
     path, doubled, rest = spec.partition("::")
     if doubled and (path == "-" or os.path.exists(path)):
         member, colon, split = rest.partition(":")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arcsm_cli.data.dataset import DataOptions
+from arcsm_cli.data.spec import path_of
 from arcsm_cli.data.stream import Examples, open_stream
 from arcsm_cli.distributed.ranks import SOLO, Ranks
 from arcsm_cli.errors import ArcsmError, OutputError, UsageError
@@ -186,7 +187,7 @@ def _open_training_data(
             opened = open_stream(spec, options, default_split="train", like=shape, names=names)
             examples = stack.enter_context(opened)
             check_shape(model, examples)
-            if os.path.isfile(spec) and examples.digest != digest:
+            if os.path.isfile(path_of(spec) or "") and examples.digest != digest:
                 raise UsageError(f"{label(spec)} has changed since")
         except ArcsmError as error:
             raise UsageError(
@@ -198,7 +199,10 @@ def _open_training_data(
 
 def _check_place(spec: str) -> None:
     # The name comes out of a file: nothing is waited for or consumed because of it.
-    if os.path.exists(spec) and not (os.path.isfile(spec) or os.path.isdir(spec)):
+    path = path_of(spec)
+    if path == "-":
+        raise UsageError("it was standard input")
+    if path and os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
         raise UsageError(f"{label(spec)} is neither a file nor a folder")
 
 

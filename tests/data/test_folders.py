@@ -22,6 +22,7 @@ from arcsm_cli.data.decoding import Picture, decode
 from arcsm_cli.data.images import fit, load_images
 from arcsm_cli.data.spec import load_data, train_and_valid
 from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError
+from arcsm_cli.io.provenance import sha256_file
 
 Save = Callable[..., None]
 Hostile = Callable[[], AbstractContextManager[None]]
@@ -309,6 +310,7 @@ def test_an_archive_is_read_as_the_folder_that_it_was_made_of(
     for split in ("train", "test"):
         folder, packed = load(f"{tmp_path / 'set'}:{split}"), load(f"{archive}:{split}")
         assert torch.equal(packed.values, folder.values)
+        assert packed.digest == sha256_file(archive)
         assert packed.labels is not None
         assert folder.labels is not None
         assert torch.equal(packed.labels, folder.labels)

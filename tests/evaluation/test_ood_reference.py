@@ -250,10 +250,14 @@ def test_training_data_of_another_shape_are_asked_for(find: Finder) -> None:
         find(provenance=chain(inputs={"rings": "d"}))
 
 
-def test_a_checkpoint_cannot_make_the_program_wait_for_a_pipe(find: Finder, tmp_path: Path) -> None:
+@pytest.mark.parametrize("spec", ["pipe", "pipe:train", "pipe::x", "-:train", "-::x"])
+def test_a_checkpoint_cannot_make_the_program_wait_for_a_pipe(
+    find: Finder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UsageError, match="neither a file nor a folder"):
-        find(provenance=chain(inputs={str(tmp_path / "pipe"): "d"}))
+    with pytest.raises(UsageError, match=r"neither a file nor a folder|standard input"):
+        find(provenance=chain(inputs={spec: "d"}))
 
 
 def test_named_reference_data_of_another_shape_are_refused(find: Finder) -> None:
