@@ -27,11 +27,11 @@ demo: $(READY)
 	@echo "Look at demo/samples.png (what the model drew) and demo/training.png."
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n $(WORKERS)
 
 # Faults by the hundred, memory at length, clusters, statistics of many draws.
 test-slow: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m slow
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n $(WORKERS) -m slow
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -9,6 +9,7 @@ import sys
 
 from arcsm_cli.cli.signals import SignalGuard, SignalInterrupt
 from arcsm_cli.errors import Interrupted
+from arcsm_cli.processors import settle_threads
 
 # In the order of a session's work. The texts are the first lines of the commands' help, kept here
 # so that listing the commands imports none of them.
@@ -42,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
     signals = SignalGuard()
     signals.install()  # before the slower imports: a signal ends those too
     try:
+        if arguments is None:
+            settle_threads()
         from arcsm_cli.cli.invocation import run_program
 
         return run_program(_run, sys.argv[1:] if arguments is None else arguments, signals)

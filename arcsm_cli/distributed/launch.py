@@ -55,6 +55,12 @@ def launched() -> Launch:
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     if all(name in os.environ for name in names[:2]):
         rank, size, local_rank, local_size = (_number(name, 0) for name in names)
+        absent = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+        if size > 1 and absent:
+            raise UsageError(
+                f"RANK and WORLD_SIZE are set, {absent[0]} is not, as torchrun does: if they are "
+                f"left over from another run, unset them or set {SWITCH}=0"
+            )
         return _checked(Launch(rank, size, local_rank, max(1, local_size), "torchrun"))
     if _number("SLURM_STEP_NUM_TASKS", 1) > 1 and "SLURM_PROCID" in os.environ:
         size = _number("SLURM_STEP_NUM_TASKS", 1)
@@ -71,10 +77,10 @@ def step_name() -> str:
 
 
 def meeting_place() -> tuple[str, int]:
-    """Return the address and the port where the first process of a step of srun listens.
+    """Return the address and the port where the processes of a command meet.
 
-    The first machine of the step, at a port that follows from the step's name; MASTER_ADDR and
-    MASTER_PORT, where they are set, win.
+    MASTER_ADDR and MASTER_PORT, which torchrun sets; else the first machine of a step of srun, at a
+    port that follows from the step's name.
 
     Raises:
         UnavailableError: the first machine's address cannot be found.

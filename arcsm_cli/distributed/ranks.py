@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from arcsm_cli.distributed.launch import Launch, launched, meeting_place, step_name
+from arcsm_cli.distributed.launch import Launch, launched
+from arcsm_cli.distributed.rendezvous import meet, patience
 from arcsm_cli.errors import UnavailableError
 
 Batch = TypeVar("Batch")
-
-_PATIENCE = timedelta(minutes=30)  # what a rank may take between two meetings: loading, saving
 
 
 class Examples(Protocol):
@@ -165,7 +162,6 @@ def joined(device: str) -> Iterator[Ranks]:
     if launch.size == 1:
         yield SOLO
         return
-    _share_processors(launch, device)
     backend = "cpu:gloo"
     if torch.device(device).type == "cuda":
         torch.cuda.set_device(device)
@@ -173,10 +169,10 @@ def joined(device: str) -> Iterator[Ranks]:
     try:
         torch.distributed.init_process_group(
             backend,
-            timeout=_PATIENCE,
+            timeout=patience(),
             rank=launch.rank,
             world_size=launch.size,
-            store=_store_of_step(launch) if launch.launcher == "srun" else None,
+            store=meet(launch),
         )
     except (RuntimeError, ValueError, OSError) as error:
         raise UnavailableError(
@@ -189,41 +185,6 @@ def joined(device: str) -> Iterator[Ranks]:
             ranks.wait()  # the first one may still be writing: its end must not look like ours
     finally:
         torch.distributed.destroy_process_group()
-
-
-def _store_of_step(launch: Launch) -> Any:
-    """Meet the other tasks of a step of srun; torchrun's processes find theirs by themselves.
-
-    Raises:
-        UnavailableError: another run listens where the first task of this one should.
-    """
-    address, port = meeting_place()
-    store = torch.distributed.TCPStore(  # type: ignore[attr-defined]
-        address,
-        port,
-        is_master=launch.is_first,
-        timeout=_PATIENCE,
-        wait_for_workers=False,  # whoever comes may be of another run
-    )
-    name = step_name()
-    if launch.is_first:
-        store.set("name", name)
-    elif store.get("name").decode() != name:
-        raise UnavailableError(
-            f"another run has taken {address}:{port}, where the processes of this command meet: "
-            "set MASTER_PORT to a free port"
-        )
-    return torch.distributed.PrefixStore(name, store)  # type: ignore[attr-defined]
-
-
-def _share_processors(launch: Launch, device: str) -> None:
-    """Keep the ranks of a machine from starting as many threads as it has cores, each."""
-    if torch.device(device).type != "cpu" or "OMP_NUM_THREADS" in os.environ:
-        return
-    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    own = int(given) if given.isdecimal() else (cores or 1) // launch.local_size
-    torch.set_num_threads(max(1, min(own, torch.get_num_threads())))
 
 
 @contextmanager

@@ -240,3 +240,26 @@ def test_the_switch_makes_them_runs_of_their_own(start: Start, tmp_path: Path) -
         done = start("data", "digits", "--limit", 3, "-o", f"{rank}.h5", env=env).wait()
         assert done.code == 0, done.err
     assert json.dumps(sorted(p.name for p in tmp_path.glob("*.h5"))) == '["0.h5", "1.h5"]'
+
+
+def test_a_rank_whose_peer_does_not_come_says_so_and_stops_at_once(
+    start: Start, digits_model: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    env = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    command = ("sample", digits_model, "-n", 2, "-o", "s.h5")
+    late = start(*command, env=env | {"ARCSM_RANK_TIMEOUT": "0.5"}).wait()
+    assert late.code == 69
+    assert "rank 1 of 2" in late.err
+    assert "ARCSM_DISTRIBUTED=0" in late.err  # no launcher is known to have set these
+    waiting = start(*command, env=env)
+    waiting.catch(lambda: _listens(int(port)))
+    waiting.go_on(signal.SIGTERM)
+    assert waiting.wait().code == 130
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0

@@ -56,6 +56,10 @@ def test_a_batch_script_with_many_tasks_is_alone(monkeypatch: pytest.MonkeyPatch
 def test_torchruns_variables_come_before_those_of_srun(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=f"MASTER_ADDR is not.*{module.SWITCH}=0"):
+        launched()  # variables left over from another run
+    for name, value in {"MASTER_ADDR": "n1", "MASTER_PORT": "1234"}.items():
+        monkeypatch.setenv(name, value)
     assert launched() == Launch(1, 2, 1, 1, "torchrun")
 
 
