@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     signals.install()  # before the slower imports: a signal ends those too
     try:
         if arguments is None:
-            settle_threads()
+            _settle_environment()
         from arcsm_cli.cli.invocation import run_program
 
         return run_program(_run, sys.argv[1:] if arguments is None else arguments, signals)
@@ -54,6 +54,16 @@ def main(arguments: list[str] | None = None) -> int:
     finally:
         if arguments is not None:
             signals.restore()
+
+
+def _settle_environment() -> None:
+    """Say to libraries, before any of them is loaded, what they would find out wrongly."""
+    settle_threads()
+    os.environ["MPLBACKEND"] = "Agg"  # figures are files, whatever the user's notebook draws on
+    if os.path.expanduser("~") == "~":
+        # No HOME, no entry among the users: matplotlib and others would fail. This is the home of
+        # users without one, and nothing is ever there.
+        os.environ["HOME"] = "/nonexistent"
 
 
 def _run(arguments: list[str]) -> int:

@@ -39,17 +39,15 @@ def run(
       arcsm data table.csv -o - | arcsm info -
     """
     from arcsm_cli.data.spec import load_data
-    from arcsm_cli.io.atomic import atomic_output, check_output
     from arcsm_cli.io.provenance import extend
-    from arcsm_cli.io.samples import SampleWriter
+    from arcsm_cli.io.sample_output import check_sample_output, sample_output
 
-    check_output(output, force=force)
+    check_sample_output(output, force=force)
     loaded = load_data(data, options, default_split="test")
     chain = extend([loaded.source], provenance_entry(seed=seed, inputs={data: loaded.digest}))
     size = max(1, _BLOCK_BYTES // (4 * loaded.values[:1].numel()))
     with (
-        atomic_output(output, force=force) as target,
-        SampleWriter(target, loaded.shape, chain, loaded.columns) as writer,
+        sample_output(output, loaded.shape, chain, loaded.columns, force=force) as writer,
         progress(len(loaded), "writing") as bar,
     ):
         start = 0

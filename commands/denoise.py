@@ -69,7 +69,11 @@ def run(
     particles: Annotated[
         int | None,
         typer.Option(
-            "--particles", metavar="N", min=1, show_default="16", help="Particles an example."
+            "--particles",
+            metavar="N",
+            min=1,
+            show_default="16; of vectors 128",
+            help="Particles an example.",
         ),
     ] = None,
     lag: Annotated[
@@ -79,7 +83,15 @@ def run(
             metavar="N",
             min=0,
             show_default="three rows",
-            help="Particles decide a scalar N scalars later.",
+            help="Of the average, particles decide a scalar N scalars later.",
+        ),
+    ] = None,
+    draw: Annotated[
+        bool | None,
+        typer.Option(
+            "--draw/--average",
+            show_default="draw for masks, average else",
+            help="Give one of the particles, drawn by its weight, or their average.",
         ),
     ] = None,
     clip: Annotated[bool, typer.Option("--clip/--no-clip", help="Clip images to [0, 1].")] = True,
@@ -100,7 +112,8 @@ def run(
     scalar follows the probability flow from its noise to the last level, so contexts stay sharp.
     langevin: annealed Langevin dynamics from the corrupted value. particles: many drawn
     restorations an example, weighed by how well they foresee the corrupted values to come; the
-    slowest, and the one that knows salt-pepper noise and masks for what they are.
+    slowest, and the one that knows salt-pepper noise and masks for what they are. What a mask hides
+    is drawn given all that is known, before it and after it; --average gives the expected values.
 
     Examples are read and written batch by batch, whatever their number; processes started by
     torchrun or srun share the batches.
@@ -122,9 +135,8 @@ def run(
     )
     from arcsm_cli.distributed.ranks import joined
     from arcsm_cli.evaluation.model_metrics import check_shape
-    from arcsm_cli.io.atomic import atomic_output, check_output
     from arcsm_cli.io.provenance import extend, sha256_file
-    from arcsm_cli.io.samples import SampleWriter
+    from arcsm_cli.io.sample_output import check_sample_output, sample_output
     from arcsm_cli.io.streams import label, local_input
     from arcsm_cli.models.arcsm import ARCSM
     from arcsm_cli.models.load import load_model
@@ -134,7 +146,7 @@ def run(
         raise UsageError("standard input can be read only once")
     if sigma is not None and not (sigma > 0 and math.isfinite(sigma)):
         raise UsageError(f"--sigma {sigma:g}: expected a positive number")
-    check_output(output, force=force)
+    check_sample_output(output, force=force)
     torch_device = resolve_device(device)
     reuse_memory()
     with joined(torch_device) as ranks:
@@ -148,7 +160,7 @@ def run(
         network = network.to(torch_device)
         image = network.config.is_image
         corruption = None if corrupt is None else parse_corruption(corrupt, network)
-        settings = Settings(method, sigma, steps, particles, lag)
+        settings = Settings(method, sigma, steps, particles, lag, draw)
         shape = network.config.shape
         stream = open_stream(
             data, options, default_split="test", like=shape, names=network.config.columns
@@ -166,8 +178,8 @@ def run(
             with ExitStack() as stack:
                 sink = None
                 if ranks.is_first:
-                    target = stack.enter_context(atomic_output(output, force=force))
-                    writer = SampleWriter(target, shape, chain, network.config.columns)
+                    columns = network.config.columns
+                    writer = sample_output(output, shape, chain, columns, force=force)
                     sink = stack.enter_context(writer)
                 total = ranks.own_count(len(examples), batch_size) * network.config.dimensions
                 bar = stack.enter_context(progress(total, "denoising"))

@@ -47,14 +47,14 @@ def run(
       done
       arcsm merge part-[0-3].h5 -o samples.h5
     """
-    from arcsm_cli.io.atomic import atomic_output, check_output
     from arcsm_cli.io.provenance import extend, sha256_file
-    from arcsm_cli.io.samples import SampleFile, SampleWriter
+    from arcsm_cli.io.sample_output import check_sample_output, sample_output
+    from arcsm_cli.io.samples import SampleFile
     from arcsm_cli.io.streams import label, local_input
 
     if files.count("-") > 1:
         raise UsageError("FILE -: standard input can be read only once")
-    check_output(output, force=force)
+    check_sample_output(output, force=force)
     with ExitStack() as stack:
         # One shard is open at a time: there may be more of them than files may be open.
         paths = [stack.enter_context(local_input(file)) for file in files]
@@ -67,8 +67,9 @@ def run(
                 total += len(shard)
         entry = provenance_entry(inputs={label(path): sha256_file(path) for path in paths})
         with (
-            atomic_output(output, force=force) as target,
-            SampleWriter(target, first.shape, extend(chains, entry), first.columns) as writer,
+            sample_output(
+                output, first.shape, extend(chains, entry), first.columns, force=force
+            ) as writer,
             progress(total, "merging") as bar,
         ):
             for path in paths:

@@ -147,9 +147,8 @@ def run(
     )
     from arcsm_cli.evaluation.ood_reference import Request, distance_from, find_reference
     from arcsm_cli.evaluation.ood_report import readable, report
-    from arcsm_cli.io.atomic import atomic_output, check_output
     from arcsm_cli.io.provenance import extend, sha256_file
-    from arcsm_cli.io.samples import SampleWriter
+    from arcsm_cli.io.sample_output import check_sample_output, sample_output
     from arcsm_cli.io.streams import label, local_input
     from arcsm_cli.models.load import load_model
     from arcsm_cli.runtime import reuse_memory
@@ -164,7 +163,7 @@ def run(
     if bootstrap is not None and not sets:
         raise UsageError("--bootstrap is for the figures of --against DATA")
     if output is not None:
-        check_output(output, force=force)
+        check_sample_output(output, force=force)
     reuse_memory()
     torch_device = resolve_device(device)
     with ExitStack() as stack:
@@ -212,10 +211,11 @@ def run(
             distance = distance_from(typical) if MULTISCALE in names else None
         writer = None
         if output is not None and ranks.is_first:
-            target = stack.enter_context(atomic_output(output, force=force))
             entry = provenance_entry(seed=seed, inputs=inputs)
             chain = extend([checkpoint.provenance, inside.source], entry)
-            writer = stack.enter_context(SampleWriter(target, config.shape, chain, config.columns))
+            writer = stack.enter_context(
+                sample_output(output, config.shape, chain, config.columns, force=force)
+            )
 
         def values_of(examples: "Examples", writer: "SampleWriter | None" = None) -> Any:
             batches = score(

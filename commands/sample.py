@@ -139,7 +139,7 @@ def run(
     from arcsm_cli.distributed.ranks import joined
     from arcsm_cli.io.atomic import atomic_output, check_output
     from arcsm_cli.io.provenance import extend, sha256_file
-    from arcsm_cli.io.samples import SampleWriter
+    from arcsm_cli.io.sample_output import check_sample_output, sample_output
     from arcsm_cli.io.streams import label, local_input
     from arcsm_cli.models.load import load_any
     from arcsm_cli.models.vae import VAE
@@ -152,7 +152,7 @@ def run(
     indices = _shard(shard, count)
     if step_size is not None and not (step_size > 0 and math.isfinite(step_size)):
         raise UsageError(f"--step-size {step_size}: expected a positive number")
-    check_output(output, force=force)
+    check_sample_output(output, force=force)
     if png is not None:
         _check_png(str(png), output, indices)
         check_output(str(png), force=force)
@@ -195,10 +195,9 @@ def run(
         with ExitStack() as stack:
             sink = None
             if ranks.is_first:
-                target = stack.enter_context(atomic_output(output, force=force))
                 chain = extend([checkpoint.provenance], entry)
                 config = network.config
-                writer = SampleWriter(target, config.shape, chain, config.columns)
+                writer = sample_output(output, config.shape, chain, config.columns, force=force)
                 sink = stack.enter_context(writer)
             bar = stack.enter_context(progress(total, "sampling"))
             for drawn in ranks.in_order(batches(bar), len(indices), batch_size):

@@ -21,9 +21,9 @@ from arcsm_cli.data.decoding import Picture
 from arcsm_cli.data.images import load_images
 from arcsm_cli.denoising.corruption import Corruption, Gaussian, Mask, SaltPepper
 from arcsm_cli.denoising.rules import (
+    BLUR,
     AnnealedLangevin,
     Flow,
-    Inpainting,
     MaskPosterior,
     Posterior,
     Rule,
@@ -37,7 +37,6 @@ from arcsm_cli.io.streams import label
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.randomness import SampleNoise
 from arcsm_cli.sampling.langevin import Langevin
-from arcsm_cli.sampling.samplers import choose_sampler
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +126,7 @@ class Settings(NamedTuple):
         sigma: noise level to restore at, in the model's scale.
         steps: of the ODE, or Langevin steps a level.
         particles, lag: of particles.
+        draw: one particle instead of their mean.
     """
 
     method: str | None = None
@@ -134,6 +134,7 @@ class Settings(NamedTuple):
     steps: int | None = None
     particles: int | None = None
     lag: int | None = None
+    draw: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,7 @@ class Denoiser:
     rule: Rule | None
     particles: int = 1
     lag: int = 0
+    draw: bool = False
 
     def __call__(self, observed: Batch | Tensor, noise: SampleNoise, tick: Tick) -> Tensor:
         """Restore sorted examples (B, D) with their own random numbers; (B, D)."""
@@ -167,6 +169,7 @@ class Denoiser:
             noise,
             particles=self.particles,
             lag=self.lag,
+            draw=self.draw,
             tick=tick,
         )
 
@@ -189,19 +192,18 @@ def choose_denoiser(
     masked = isinstance(corruption, Mask)
     method = settings.method or _default(joint, corruption)
     _check(model, method, masked, settings)
+    population = _population(model, settings, draw=masked)
     if masked:
         assert isinstance(corruption, Mask)
         hidden = corruption.hidden.flatten()[model.order.cpu()].to(model.mean.device)
-        if method == "particles":
-            rule: Rule = MaskPosterior(hidden, model.sigma_min)
-            return Denoiser(model, method, None, -1, rule, *_population(model, settings))
-        sampler = choose_sampler(model, method, steps=settings.steps)
-        return Denoiser(model, method, None, -1, Inpainting(hidden, sampler, model.sigma_min))
+        blur = max(BLUR, model.sigma_min) if joint else model.sigma_min
+        rule: Rule = MaskPosterior(hidden, model.sigma_min, blur)
+        return Denoiser(model, method, None, -1, rule, *population)
     if isinstance(corruption, SaltPepper) and method == "particles":
         if settings.sigma is not None:
             raise UsageError("--sigma: particles take salt-pepper noise for what it is")
         rule = SaltPepperPosterior(corruption.probability, model.sigma_min)
-        return Denoiser(model, method, None, -1, rule, *_population(model, settings))
+        return Denoiser(model, method, None, -1, rule, *population)
     sigma, level = _noise_level(model, corruption, settings.sigma, estimated)
     if method == "single-step":
         return Denoiser(model, method, sigma, level, None)
@@ -211,7 +213,7 @@ def choose_denoiser(
         return Denoiser(model, method, sigma, -1, Flow(sigma, model.sigma_min, settings.steps or 8))
     if method == "particles":
         rule = Posterior(sigma, model.sigma_min)
-        return Denoiser(model, method, sigma, -1, rule, *_population(model, settings))
+        return Denoiser(model, method, sigma, -1, rule, *population)
     # From the first level that is no larger than the noise: more would forget the observation.
     first = next(i for i, s in enumerate((*model.levels, 0.0)) if s <= sigma * 1.001)
     first = min(first, len(model.levels) - 1)
@@ -220,39 +222,49 @@ def choose_denoiser(
 
 
 def _default(joint: bool, corruption: Corruption | None) -> str:
+    if isinstance(corruption, Mask):
+        return "particles"
     if not joint:
-        return "langevin" if isinstance(corruption, Mask) else "sequential"
-    return "particles" if isinstance(corruption, Mask | SaltPepper) else "ode"
+        return "sequential"
+    return "particles" if isinstance(corruption, SaltPepper) else "ode"
 
 
 def _check(model: ARCSM, method: str, masked: bool, settings: Settings) -> None:
     joint = model.config.annealing == "joint"
     if model.sigma_min == 0:
         raise UsageError("the model was trained without noise: it knows no noise to take off")
-    if method in ("ode", "particles") and not joint:
+    if masked and method != "particles":
+        raise UsageError(
+            f"--method {method} does not weigh hidden values by the known ones that come later: "
+            "masks take --method particles"
+        )
+    if method in ("ode", "particles") and not joint and not masked:
         raise UsageError(
             f"--method {method} needs a model of joint annealing, this one is "
             f"{model.config.annealing}: use single-step, sequential or langevin"
-        )
-    if masked and method in ("single-step", "sequential"):
-        raise UsageError(
-            f"--method {method} does not draw hidden values: use particles, ode or langevin"
         )
     if masked and settings.sigma is not None:
         raise UsageError("--sigma: a mask has no noise level")
     if settings.steps is not None and method not in ("ode", "langevin"):
         raise UsageError(f"--steps does not apply to --method {method}")
-    for option in ("particles", "lag"):
+    for option in ("particles", "lag", "draw"):
         if getattr(settings, option) is not None and method != "particles":
             raise UsageError(f"--{option} is for --method particles, this is {method}")
+    if settings.lag is not None and (masked if settings.draw is None else settings.draw):
+        raise UsageError("--lag is of --average: a draw is decided when all is known")
 
 
-def _population(model: ARCSM, settings: Settings) -> tuple[int, int]:
-    """Return how many particles, and how many scalars later a scalar is decided: three rows."""
+def _population(model: ARCSM, settings: Settings, *, draw: bool) -> tuple[int, int, bool]:
+    """Return how many particles, how many scalars later a scalar is decided, and whether by draw.
+
+    Three rows later, unless told otherwise. Vectors are so cheap that they can have more particles.
+    """
     shape = model.config.shape
     rows = 3 * shape[0] * shape[2] if model.config.is_image else math.prod(shape)
     lag = rows if settings.lag is None else settings.lag
-    return settings.particles or 16, min(lag, model.config.dimensions)
+    particles = settings.particles or (16 if model.config.is_image else 128)
+    draw = draw if settings.draw is None else settings.draw
+    return particles, min(lag, model.config.dimensions), draw
 
 
 def _noise_level(

@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 
 from arcsm_cli.denoising.level_grid import LevelGrid
+from arcsm_cli.evaluation.likelihood import flow_up
 from arcsm_cli.models.conditional import Conditionals
-from arcsm_cli.sampling.draw import Sampler
 from arcsm_cli.sampling.langevin import Langevin
 from arcsm_cli.sampling.ode import ProbabilityFlow
 
 _STEPS = 6  # of the reverse diffusion
-_BLUR = 0.3  # of the levels at which exact observations are weighed: coarse grids resolve it
+_FLOW_STEP = 0.5  # of log sigma
+BLUR = 0.3  # of the levels at which exact observations are weighed: coarse grids resolve it
 
 
 class Restored(NamedTuple):
@@ -144,7 +145,7 @@ class SaltPepperPosterior:
 
     def __call__(self, rows: Conditionals, y: Tensor, z: Tensor, d: int) -> Restored:
         """See `Rule`."""
-        blur = max(_BLUR, self.sigma_min)
+        blur = max(BLUR, self.sigma_min)
         grid = LevelGrid.of(rows, blur)
         log_p = grid.log_density(y, rows.at(blur)(y))
         there = (log_p + math.log(blur * math.sqrt(2 * math.pi))).clamp(max=0).exp()
@@ -165,47 +166,35 @@ class SaltPepperPosterior:
 class MaskPosterior:
     """Known values stay; hidden ones are drawn, and weighed by the known ones that come later.
 
+    Joint models draw and weigh on a grid at some noise and go by the flow between that and the last
+    level: that level's score alone does not know how the mass is shared between separate modes.
+
     Arguments:
         hidden: bool (D,), in the model's order.
+        sigma_min: the last level.
+        blur: noise of the grid; ``sigma_min`` for models without the levels in between.
     """
 
     hidden: Tensor
     sigma_min: float
+    blur: float
     draws: int = 1 + _STEPS
 
     def __call__(self, rows: Conditionals, y: Tensor, z: Tensor, d: int) -> Restored:
         """See `Rule`."""
-        blur = max(_BLUR, self.sigma_min)
-        grid = LevelGrid.of(rows, blur)
+        grid = LevelGrid.of(rows, self.blur)
+        between = self.blur > self.sigma_min
         if self.hidden[d]:
-            x = diffuse_back(rows, grid.quantile(z[:, 0]), blur, self.sigma_min, z[:, 1:])
+            x = grid.quantile(z[:, 0])
+            if between:
+                x = diffuse_back(rows, x, self.blur, self.sigma_min, z[:, 1:])
             return _unweighed(rows, x)
-        weight = grid.log_density(y, rows.at(blur)(y))
+        end, change = y, torch.zeros_like(y)
+        if between:
+            steps = math.ceil(math.log(self.blur / self.sigma_min) / _FLOW_STEP)
+            end, change = flow_up(rows, y, self.sigma_min, self.blur, steps)
+        weight = grid.log_density(end, rows.at(self.blur)(end)) + change
         return Restored(weight, y, y + self.sigma_min * z[:, 0], y)
-
-
-@dataclass(frozen=True)
-class Inpainting:
-    """Known values stay; hidden ones are drawn by a sampler, given what came before.
-
-    Arguments:
-        hidden: bool (D,), in the model's order.
-    """
-
-    hidden: Tensor
-    sampler: Sampler
-    sigma_min: float
-
-    @property
-    def draws(self) -> int:
-        """Standard normals that a scalar takes."""
-        return self.sampler.draws
-
-    def __call__(self, rows: Conditionals, y: Tensor, z: Tensor, d: int) -> Restored:
-        """See `Rule`."""
-        if self.hidden[d]:
-            return _unweighed(rows, self.sampler(rows, z))
-        return Restored(torch.zeros_like(y), y, y + self.sigma_min * z[:, 0], y)
 
 
 def diffuse_back(rows: Conditionals, x: Tensor, high: float, low: float, z: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 With particles this is a particle filter with fixed-lag smoothing (Doucet & Johansen 2009) over the
 model's own order: each particle draws the values that it goes on with from the rule, is weighed by
 how well its past predicts the next observation, and the well-weighed are multiplied. What is
-reported of a scalar is the mean of what the particles say ``lag`` scalars later: by then
+reported is one particle, drawn at the end by its weight; or of each scalar the mean of what the
+particles say ``lag`` scalars later: by then
 observations below and to the right have had their say, through the values that were drawn. How far
 the drawn values were from their expectations at first is known and taken off (a control variate).
 """
@@ -33,6 +34,7 @@ def restore(
     *,
     particles: int = 1,
     lag: int = 0,
+    draw: bool = False,
     tick: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Return restored examples (B, D).
@@ -43,10 +45,13 @@ def restore(
         noise: the B examples' random numbers.
         particles: P, drawn side by side for each example.
         lag: how many scalars later a scalar is decided.
+        draw: return one particle of each example, drawn at the end by its weight, instead of means:
+            a draw from the posterior of all scalars together, in the limit of many particles.
         tick: called with 1 after each dimension.
     """
     y, given = Batch.of(observed)
     batch, dimensions = y.shape
+    lag = dimensions if draw else lag
     walk = ConditionalModel(model).walk(given.repeat_interleave(particles, 0))
     seen = y.repeat_interleave(particles, 0)
     log_w = y.new_zeros(batch, particles)
@@ -70,15 +75,18 @@ def restore(
         if d >= lag:
             result[:, d - lag] = (w * means[:, :, d - lag]).sum(1)
         if particles > 1 and d + 1 < dimensions:
-            index = _resampled(w, own[:, -1])
-            if index is not None:
-                log_w = torch.where(index[1][:, None], 0.0, log_w)
+            survivors = _resampled(w, own[:, -1])
+            if survivors is not None:
+                log_w = torch.where(survivors[1][:, None], 0.0, log_w)
                 start = torch.arange(batch, device=y.device)[:, None] * particles
-                walk.select((index[0] + start).flatten())
+                walk.select((survivors[0] + start).flatten())
                 recent = means[:, :, max(0, d - lag) : d + 1]
-                recent.copy_(recent.gather(1, index[0][:, :, None].expand_as(recent)))
+                recent.copy_(recent.gather(1, survivors[0][:, :, None].expand_as(recent)))
         if tick is not None:
             tick(1)
+    if draw:
+        index = torch.searchsorted(w.cumsum(1), torch.special.ndtr(own[:, -1:]))
+        return means[torch.arange(batch, device=y.device), index.clamp(max=particles - 1)[:, 0]]
     if lag > 0:
         last = min(lag, dimensions)
         result[:, dimensions - last :] = (w[:, :, None] * means[:, :, dimensions - last :]).sum(1)

@@ -66,9 +66,23 @@ def flow_log_likelihood(
 
 
 def _flow(rows: Conditionals, x: Tensor, *, steps: int, points: int) -> Tensor:
-    levels = rows.levels
-    low, high = math.log(levels[-1]), math.log(levels[0])
-    h = (high - low) / steps
+    first, last = rows.levels[0], rows.levels[-1]
+    x, change = flow_up(rows, x, last, first, steps)
+    return log_density(rows.at(first), x, points=points) + change
+
+
+def flow_up(
+    rows: Conditionals, x: Tensor, low: float, high: float, steps: int
+) -> tuple[Tensor, Tensor]:
+    """Follow the probability flow from values x (N,) at noise ``low`` up to ``high``.
+
+    Runge-Kutta steps, even in log sigma.
+
+    Returns:
+        Where it ends, and the log-density of x less that of the end, (N,) each.
+    """
+    start = math.log(low)
+    h = (math.log(high) - start) / steps
 
     def velocity(log_sigma: float, x: Tensor) -> tuple[Tensor, Tensor]:
         """d/d(log sigma) of x and of its accumulated log-density change."""
@@ -78,14 +92,14 @@ def _flow(rows: Conditionals, x: Tensor, *, steps: int, points: int) -> Tensor:
 
     change = torch.zeros_like(x)
     for i in range(steps):
-        t = low + i * h
+        t = start + i * h
         v1, d1 = velocity(t, x)
         v2, d2 = velocity(t + h / 2, x + h / 2 * v1)
         v3, d3 = velocity(t + h / 2, x + h / 2 * v2)
         v4, d4 = velocity(t + h, x + h * v3)
         x = x + h / 6 * (v1 + 2 * v2 + 2 * v3 + v4)
         change = change + h / 6 * (d1 + 2 * d2 + 2 * d3 + d4)
-    return log_density(rows.at(levels[0]), x, points=points) + change
+    return x, change
 
 
 def _in_blocks(

@@ -52,9 +52,8 @@ def _collect(
 
     import numpy as np
 
-    from arcsm_cli.io.atomic import atomic_output
     from arcsm_cli.io.provenance import extend
-    from arcsm_cli.io.samples import SampleWriter
+    from arcsm_cli.io.sample_output import sample_output
 
     entry = provenance_entry(
         seed=seed, inputs={source.name: source.digest, source.data: examples.digest}
@@ -64,10 +63,11 @@ def _collect(
     with ExitStack() as stack:
         writer = None
         if target.output is not None and ranks.is_first:
-            file = stack.enter_context(atomic_output(target.output, force=target.force))
             chain = extend([source.checkpoint.provenance, examples.source], entry)
             columns = source.model.config.columns
-            writer = stack.enter_context(SampleWriter(file, examples.shape, chain, columns))
+            writer = stack.enter_context(
+                sample_output(target.output, examples.shape, chain, columns, force=target.force)
+            )
         for batch in batches:
             stop = start + len(batch.examples)
             for key, values in batch.figures.items():
@@ -109,11 +109,11 @@ def measure_model(
         noise_bpd,
         summary,
     )
-    from arcsm_cli.io.atomic import check_output
+    from arcsm_cli.io.sample_output import check_sample_output
 
     name, model = source.name, source.model
     if target.output is not None:
-        check_output(target.output, force=target.force)
+        check_sample_output(target.output, force=target.force)
     metrics = metrics or list(metrics_of(model))
     for metric in metrics:
         if metric not in metrics_of(model):
@@ -184,7 +184,7 @@ def measure_vae(
         vae_features,
         vae_summary,
     )
-    from arcsm_cli.io.atomic import check_output
+    from arcsm_cli.io.sample_output import check_sample_output
 
     features = [name for name in how.metrics if name in FEATURE_METRICS]
     likelihoods = [name for name in how.metrics if name not in features]
@@ -195,7 +195,7 @@ def measure_vae(
     if target.output is not None:
         if not likelihoods:
             raise UsageError(f"-o writes figures of examples; {', '.join(features)} have none")
-        check_output(target.output, force=target.force)
+        check_sample_output(target.output, force=target.force)
     config = source.model.config
     stream = open_stream(
         source.data, options, default_split="test", like=config.shape, names=config.columns

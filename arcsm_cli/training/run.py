@@ -54,6 +54,7 @@ def find_place(output: str, *, resume: bool, force: bool) -> Place:
         OutputError: an output exists or cannot be created.
     """
     from arcsm_cli.io.atomic import check_output
+    from arcsm_cli.io.sample_output import check_ending
     from arcsm_cli.training.session import is_stream, resume_path
 
     streamed = is_stream(output)
@@ -64,6 +65,7 @@ def find_place(output: str, *, resume: bool, force: bool) -> Place:
     if resume and not going_on and os.path.exists(output) and not force:
         raise OutputError(f"{output}: exists but {beside} does not; --force starts anew")
     overwrite = force or going_on
+    check_ending(output, (".safetensors",), "a checkpoint")
     check_output(output, force=overwrite)
     if not streamed:
         check_output(str(beside), force=overwrite)

@@ -158,13 +158,12 @@ def test_every_method_restores_independently_of_batches(
     assert np.abs(whole["samples"] - whole["corrupted"]).max() > 0.01
 
 
-@pytest.mark.parametrize("method", ["langevin", "ode", "particles"])
+@pytest.mark.parametrize("how", ["--draw", "--average"])
 def test_masks_are_filled_and_the_rest_is_kept_exactly(
-    method: str, denoise: Denoise, digits_model: Path, half: Path
+    how: str, denoise: Denoise, digits_model: Path, half: Path
 ) -> None:
-    few = ("--particles", 3) if method == "particles" else ()
-    options = ("--corrupt", f"mask:{half}", "--limit", 4, "--method", method)
-    found = denoise(digits_model, "digits", *options, *few)
+    options = ("--corrupt", f"mask:{half}", "--limit", 4, "--particles", 3, how)
+    found = denoise(digits_model, "digits", *options)
     np.testing.assert_array_equal(found["samples"][:, :, :4], found["clean"][:, :, :4])
     assert (found["corrupted"][:, :, 4:] == 0).all()
     assert (found["samples"][:, :, 4:] != 0).any()
@@ -266,7 +265,7 @@ def test_eval_of_what_has_no_clean_version_is_refused(call: Call, noisy: Path) -
         ("--corrupt mask:damaged.png", 65, "damaged.png"),
         ("--corrupt mask:wide.npy", 65, "wide.npy"),
         ("--corrupt mask:half.npy --sigma 0.5", 2, "--sigma"),
-        ("--corrupt mask:half.npy --method sequential", 2, "--method"),
+        ("--corrupt mask:half.npy --method ode", 2, "--method particles"),
         ("--corrupt salt-pepper:0.3 --sigma 0.5", 2, "--sigma"),
         ("--sigma 0", 2, "--sigma"),
         ("--sigma nan", 2, "--sigma"),

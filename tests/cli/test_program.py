@@ -1,5 +1,6 @@
 """The program as a whole: help, versions, wrong command lines, and what it does not import."""
 
+import os
 import subprocess
 import sys
 import time
@@ -166,3 +167,28 @@ def test_the_program_can_be_called_from_python(
 ) -> None:
     assert main(["info", str(samples), "--json"]) == 0
     assert capsys.readouterr().out.startswith("{")
+
+
+def test_neither_a_home_nor_the_notebooks_backend_is_needed(tmp_path: Path) -> None:
+    code = (
+        "import os, pwd, sys\n"
+        "def unknown(*_): raise KeyError\n"
+        "pwd.getpwuid = unknown\n"
+        "from arcsm_cli.app import main\n"
+        "sys.argv[1:] = ['data', 'mnist', '-o', 'm.h5']\n"
+        "code = main()\n"
+        "import matplotlib\n"
+        "matplotlib.get_configdir()\n"
+        "sys.exit(code)\n"
+    )
+    kept = {n: v for n, v in os.environ.items() if n not in ("HOME", "ARCSM_DATA")}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=kept | {"MPLBACKEND": "nosuch"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 69, done.stderr
+    assert "--data-dir" in done.stderr

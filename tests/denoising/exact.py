@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from arcsm_cli.data.batch import Batch
+
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
     """Standard normals, float64."""
@@ -135,10 +137,11 @@ class Exact:
     def __init__(self, model: KnownModel) -> None:
         self.model = model
 
-    def walk(self, batch: int) -> _Walk:
-        return _Walk(self.model, batch)
+    def walk(self, given: Tensor) -> _Walk:
+        return _Walk(self.model, len(given))
 
-    def of_examples(self, x: Tensor) -> Any:
+    def of_examples(self, batch: Batch | Tensor) -> Any:
+        x = Batch.of(batch).x
         columns = [self.model.rows(x[:, :d]) for d in range(x.shape[1])]
         weights, centres = (
             torch.stack([getattr(c, name) for c in columns], 1).flatten(0, 1)

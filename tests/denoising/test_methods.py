@@ -211,7 +211,7 @@ def test_other_models_take_their_nearest_level_and_say_so(
         ("joint", HIDDEN, "particles"),
         ("staged", Gaussian(0.6), "sequential"),
         ("staged", SaltPepper(0.3), "sequential"),
-        ("staged", HIDDEN, "langevin"),
+        ("staged", HIDDEN, "particles"),
     ],
     ids=lambda v: v if isinstance(v, str) else type(v).__name__,
 )
@@ -228,6 +228,11 @@ def test_the_method_fits_the_model_and_the_corruption(
         ("none", Gaussian(0.6), Settings("particles"), "--method particles"),
         ("joint", HIDDEN, Settings("single-step"), "--method single-step"),
         ("joint", HIDDEN, Settings("sequential"), "--method sequential"),
+        ("joint", HIDDEN, Settings("ode"), "--method ode"),
+        ("staged", HIDDEN, Settings("langevin"), "--method langevin"),
+        ("joint", HIDDEN, Settings(lag=3), "--lag"),
+        ("joint", Gaussian(0.6), Settings("particles", lag=3, draw=True), "--lag"),
+        ("joint", Gaussian(0.6), Settings(draw=True), "--draw"),
         ("joint", HIDDEN, Settings(sigma=0.3), "--sigma"),
         ("joint", SaltPepper(0.3), Settings("particles", 0.3), "--sigma"),
         ("joint", Gaussian(0.6), Settings("particles", steps=3), "--steps"),
@@ -271,4 +276,4 @@ def test_particles_look_three_rows_ahead(
 ) -> None:
     model = random_model(shape=shape, levels=LEVELS)
     found = choose_denoiser(model, Gaussian(0.6), Settings("particles"))
-    assert (found.particles, found.lag) == (16, lag)
+    assert (found.particles, found.lag) == (16 if len(shape) == 3 else 128, lag)

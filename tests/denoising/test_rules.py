@@ -14,13 +14,11 @@ from arcsm_cli.denoising.level_grid import LevelGrid
 from arcsm_cli.denoising.rules import (
     AnnealedLangevin,
     Flow,
-    Inpainting,
     MaskPosterior,
     Posterior,
     SaltPepperPosterior,
     diffuse_back,
 )
-from arcsm_cli.sampling.grid import Grid
 from arcsm_cli.sampling.langevin import Langevin
 
 Make = Callable[..., Any]
@@ -180,7 +178,8 @@ def test_an_end_is_as_clean_as_the_conditional_says(make_rows: Make, p: float) -
 
 def test_known_values_stay_as_they_are(make_rows: Make) -> None:
     y, hidden = normal(30), torch.tensor([True, False])
-    for rule in (MaskPosterior(hidden, 0.1), Inpainting(hidden, Grid(0.1), 0.1)):
+    for blur in (0.1, 0.3):
+        rule = MaskPosterior(hidden, 0.1, blur)
         found = rule(make_rows(30, image=True), y, normal(30, rule.draws), 1)
         assert torch.equal(found.mean, y)
         assert torch.equal(found.given_value, y)
@@ -188,18 +187,27 @@ def test_known_values_stay_as_they_are(make_rows: Make) -> None:
 
 def test_known_values_go_on_at_the_last_level(make_rows: Make, assert_uniform: Check) -> None:
     y = torch.full((N,), 0.2, dtype=torch.float64)
-    rule = MaskPosterior(torch.tensor([False]), 0.1)
+    rule = MaskPosterior(torch.tensor([False]), 0.1, 0.3)
     found = rule(make_rows(N, image=True), y, normal(N, rule.draws), 0)
     assert_uniform(torch.special.ndtr((found.value - 0.2) / 0.1))
 
 
-@pytest.mark.parametrize("particles", [True, False])
+@pytest.mark.parametrize("blur", [0.1, 0.3])
+def test_a_known_value_weighs_what_its_density_is_at_the_last_level(
+    make_rows: Make, blur: float
+) -> None:
+    rows = make_rows(50, (0.3, 0.7), (-0.4, 0.3), 0.1, image=True)
+    rule, y = MaskPosterior(torch.tensor([False]), 0.1, blur), normal(50) * 0.4
+    found = rule(rows, y, normal(50, rule.draws), 0)
+    assert (found.log_weight - rows.at(0.1).log_density(y)).abs().max() < 0.06
+
+
+@pytest.mark.parametrize("blur", [0.1, 0.3])
 def test_hidden_values_follow_the_conditional(
-    make_rows: Make, assert_uniform: Check, particles: bool
+    make_rows: Make, assert_uniform: Check, blur: float
 ) -> None:
     rows = make_rows(N, (0.3, 0.7), (-0.4, 0.3), 0.25, image=True)
-    hidden = torch.tensor([True])
-    rule = MaskPosterior(hidden, 0.1) if particles else Inpainting(hidden, Grid(0.1), 0.1)
+    rule = MaskPosterior(torch.tensor([True]), 0.1, blur)
     found = rule(rows, torch.zeros(N, dtype=torch.float64), normal(N, rule.draws), 0)
     sd = math.hypot(0.25, 0.1)
     assert_uniform(

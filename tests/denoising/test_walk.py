@@ -120,10 +120,53 @@ def test_one_particle_reports_expectations_whatever_the_lag(
 
 def test_a_hidden_value_is_found_from_what_comes_after(switch: KnownModel) -> None:
     y = torch.tensor([[0.0, 0.6], [0.0, -0.6]], dtype=torch.float64)
-    rule = MaskPosterior(torch.tensor([True, False]), SIGMA_MIN)
+    rule = MaskPosterior(torch.tensor([True, False]), SIGMA_MIN, 0.3)
     found = run(switch, y, 2000, 2, rule)
     assert torch.allclose(found[:, 1], y[:, 1], rtol=0, atol=1e-12)
     assert (found[:, 0] - y[:, 1]).abs().max() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("hidden", "blur"),
+    [([True, True, False], 0.3), ([True, False, True], 0.3), ([True, True, False], SIGMA_MIN)],
+    ids=["all before", "before and after", "by the last level alone"],
+)
+def test_drawn_completions_have_the_moments_of_the_unknown_given_the_known(
+    gaussian: CorrelatedGaussian, hidden: list[bool], blur: float
+) -> None:
+    mask = torch.tensor(hidden)
+    y = torch.tensor([[0.8, -0.5, 1.9]], dtype=torch.float64)
+    rule, noise = MaskPosterior(mask, SIGMA_MIN, blur), SampleNoise(3, range(600))
+    found = restore(gaussian, y.expand(600, -1), rule, noise, particles=32, draw=True)  # type: ignore[arg-type]
+    assert torch.equal(found[:, ~mask], y.expand(600, -1)[:, ~mask])
+    # The model's own law: noisy values given the known, then what is expected without the noise.
+    # Of a known value the past is kept with the noise of the last level.
+    covariance, eye = gaussian.covariance, torch.eye(3, dtype=torch.float64)
+    inverse = torch.linalg.inv(covariance[~mask][:, ~mask])
+    gain = covariance[mask][:, ~mask] @ inverse
+    mean = y.clone()
+    mean[:, mask] = gaussian.mean[mask] + (y - gaussian.mean)[:, ~mask] @ gain.T
+    spread = covariance[mask][:, mask] - gain @ covariance[~mask][:, mask]
+    zero = gaussian.clean_mean(torch.zeros(1, 3, dtype=torch.float64))
+    linear = (gaussian.clean_mean(eye) - zero)[mask][:, mask].T
+    assert (found.mean(0) - gaussian.clean_mean(mean)[0])[mask].abs().max() < 0.11
+    assert (found[:, mask].T.cov() - linear @ spread @ linear.T).abs().max() < 0.1
+
+
+def test_completions_agree_with_what_comes_after(switch: KnownModel) -> None:
+    y = torch.tensor([0.6, -0.6], dtype=torch.float64).repeat(200)
+    rule = MaskPosterior(torch.tensor([True, False]), SIGMA_MIN, 0.3)
+    known, noise = torch.stack([y, y], 1), SampleNoise(3, range(400))
+    found = restore(switch, known, rule, noise, particles=32, draw=True)  # type: ignore[arg-type]
+    assert ((found[:, 0] * y) > 0).double().mean() > 0.97
+    assert 0.05 < float((found[:, 0] - y).std()) < 0.15
+
+
+def test_one_drawn_particle_is_a_plain_sample(gaussian: CorrelatedGaussian) -> None:
+    y, mask = normal(2000, 3), torch.ones(3, dtype=torch.bool)
+    noise = SampleNoise(3, range(2000))
+    found = restore(gaussian, y, MaskPosterior(mask, SIGMA_MIN, 0.3), noise, draw=True)  # type: ignore[arg-type]
+    assert (found.mean(0) - gaussian.mean).abs().max() < 0.1
 
 
 @pytest.mark.parametrize("rule", [Posterior(0.5, 0.1), Flow(0.5, 0.1), Tweedie(0.5)], ids=str)
