@@ -47,13 +47,13 @@ def run(
     chain = extend([loaded.source], provenance_entry(seed=seed, inputs={data: loaded.digest}))
     size = max(1, _BLOCK_BYTES // (4 * loaded.values[:1].numel()))
     with (
-        sample_output(output, loaded.shape, chain, loaded.columns, force=force) as writer,
+        sample_output(output, loaded.shape, chain, columns=loaded.columns, force=force) as append,
         progress(len(loaded), "writing") as bar,
     ):
         start = 0
-        for batch in loaded.batches(size):
-            labels = None if loaded.labels is None else loaded.labels[start : start + len(batch)]
-            writer.append(batch, labels=labels)
-            start += len(batch)
-            bar.update(len(batch))
+        for x, _ in loaded.batches(size):
+            labels = None if loaded.labels is None else loaded.labels[start : start + len(x)]
+            append(x, labels=labels)
+            start += len(x)
+            bar.update(len(x))
     _log.info("wrote %d examples of shape %s", len(loaded), loaded.shape)

@@ -1,8 +1,7 @@
 """``arcsm denoise``: restore corrupted examples."""
 
 import math
-from contextlib import ExitStack
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -134,7 +133,7 @@ def run(
         parse_corruption,
     )
     from arcsm_cli.distributed.ranks import joined
-    from arcsm_cli.evaluation.model_metrics import check_shape
+    from arcsm_cli.evaluation.figures import check_shape, collect
     from arcsm_cli.io.provenance import extend, sha256_file
     from arcsm_cli.io.sample_output import check_sample_output, sample_output
     from arcsm_cli.io.streams import label, local_input
@@ -170,19 +169,21 @@ def run(
             estimated = None
             if corruption is None and sigma is None and image:
                 # Twice: the model sees [0, 1] as [-1, 1].
-                estimated = 2 * estimate_sigma(next(iter(examples.batches(256))))
+                estimated = 2 * estimate_sigma(next(iter(examples.batches(256))).x)
             denoiser = choose_denoiser(network, corruption, settings, estimated)
             inputs = {label(model): digest, data: examples.digest}
             entry = provenance_entry(seed=seed, inputs=inputs)
             chain = extend([checkpoint.provenance, examples.source], entry)
-            with ExitStack() as stack:
-                sink = None
-                if ranks.is_first:
-                    columns = network.config.columns
-                    writer = sample_output(output, shape, chain, columns, force=force)
-                    sink = stack.enter_context(writer)
-                total = ranks.own_count(len(examples), batch_size) * network.config.dimensions
-                bar = stack.enter_context(progress(total, "denoising"))
+            file = sample_output(
+                output,
+                shape,
+                chain,
+                columns=network.config.columns,
+                force=force,
+                writes=ranks.is_first,
+            )
+            total = ranks.own_count(len(examples), batch_size) * network.config.dimensions
+            with file as append, progress(total, "denoising") as bar:
                 batches = restore_all(
                     denoiser,
                     corruption,
@@ -193,10 +194,7 @@ def run(
                     tick=bar.update,
                     ranks=ranks,
                 )
-                for batch in batches:
-                    assert sink is not None  # only the first rank is given batches
-                    beside: dict[str, Any] = batch.beside
-                    sink.append(batch.samples, **beside)
+                collect(batches, len(examples), append=append)
             count = len(examples)
     if json and output != "-" and ranks.is_first:
         figures: dict[str, object] = {"samples": count}

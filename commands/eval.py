@@ -154,9 +154,10 @@ def run(
     """Measure a model on DATA, or samples.
 
     For a model: the exact negative log-likelihood (nll, nats an example; bpd, bits per dimension)
-    of DATA plus noise of the model's last level, and the composite score matching objective (csm,
-    of scores). The output says which density was evaluated. 'flow' follows every scalar through the
-    noise levels; 'quadrature' normalises the last level's scores on a grid.
+    of DATA plus noise of the model's last level, and the composite score matching objective at that
+    level (csm, of scores; the loss of a training is weighted by sigma^2). The output says which
+    density was evaluated. 'flow' follows every scalar through the noise levels; 'quadrature'
+    normalises the last level's scores on a grid.
 
     For samples: their moments, and with --against their distances to DATA. 'energy' is zero in
     expectation for samples of the same distribution. 'sliced-wasserstein' is given with its

@@ -14,7 +14,8 @@ from arcsm_cli.cli.progress import Bar, progress
 from arcsm_cli.errors import DamagedInputError, UsageError
 
 if TYPE_CHECKING:
-    from arcsm_cli.io.samples import SampleFile, SampleWriter
+    from arcsm_cli.io.sample_output import Append
+    from arcsm_cli.io.samples import SampleFile
 
 _log = logging.getLogger(__name__)
 
@@ -68,14 +69,14 @@ def run(
         entry = provenance_entry(inputs={label(path): sha256_file(path) for path in paths})
         with (
             sample_output(
-                output, first.shape, extend(chains, entry), first.columns, force=force
-            ) as writer,
+                output, first.shape, extend(chains, entry), columns=first.columns, force=force
+            ) as append,
             progress(total, "merging") as bar,
         ):
             for path in paths:
                 with SampleFile(path) as shard:
                     first.check(path, shard)
-                    _copy(shard, writer, bar)
+                    _copy(shard, append, bar)
     _log.info("merged %d examples of %d files", total, len(files))
 
 
@@ -126,8 +127,8 @@ def _times(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape)) or "1"
 
 
-def _copy(shard: "SampleFile", writer: "SampleWriter", bar: Bar) -> None:
-    block = max(1, _BLOCK_VALUES // math.prod(writer.shape))
+def _copy(shard: "SampleFile", append: "Append", bar: Bar) -> None:
+    block = max(1, _BLOCK_VALUES // math.prod(shard.shape))
     for start in range(0, max(1, len(shard)), block):  # an empty shard still says what it holds
         batch: dict[str, Any] = {
             name: shard.read(start, start + block, name) for name in shard.names
@@ -137,5 +138,5 @@ def _copy(shard: "SampleFile", writer: "SampleWriter", bar: Bar) -> None:
             name.removeprefix(prefix): batch.pop(name) for name in shard.names if prefix in name
         }
         samples = batch.pop("samples")
-        writer.append(samples, statistics=statistics, **batch)
+        append(samples, statistics=statistics, **batch)
         bar.update(len(samples))

@@ -22,12 +22,9 @@ from arcsm_cli.data.options import DataOptions
 from arcsm_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from arcsm_cli.data.stream import Examples
-    from arcsm_cli.evaluation.ood import Scored
-    from arcsm_cli.io.samples import SampleWriter
 
 
 def run(
@@ -113,9 +110,9 @@ def run(
     Every example of DATA, plus noise of the model's last level, gets a statistic. The default is
     multiscale: how far score-norm and csm at up to ten noise levels, taken together, are from those
     of training data, as a squared Mahalanobis distance. Of the last level alone: score-sum, the sum
-    of the conditional scores; score-norm, their mean square; csm, the example's term of the
-    training objective; nll, its exact negative log-likelihood, which takes far longer. Each of
-    these also comes two-sided, as the distance from its median over training data: typicality is
+    of the conditional scores; score-norm, their mean square; csm, the example's figure of that
+    name in eval; nll, its exact negative log-likelihood, which takes far longer. Each of these
+    also comes two-sided, as the distance from its median over training data: typicality is
     that of score-sum, NAME-typicality of the others. Models trained by mle have nll and
     nll-typicality. What training data are like is kept in MODEL.reference and used again;
     --reference replaces it.
@@ -138,13 +135,9 @@ def run(
     from arcsm_cli.data.stream import open_stream
     from arcsm_cli.distributed.ranks import joined
     from arcsm_cli.evaluation.detection import BOOTSTRAP
-    from arcsm_cli.evaluation.model_metrics import check_shape
-    from arcsm_cli.evaluation.ood import (
-        MULTISCALE,
-        choose_statistics,
-        needs_reference,
-        score,
-    )
+    from arcsm_cli.evaluation.figures import check_shape, collect
+    from arcsm_cli.evaluation.model_metrics import MULTISCALE
+    from arcsm_cli.evaluation.ood import choose_statistics, needs_reference, score
     from arcsm_cli.evaluation.ood_reference import Request, distance_from, find_reference
     from arcsm_cli.evaluation.ood_report import readable, report
     from arcsm_cli.io.provenance import extend, sha256_file
@@ -209,15 +202,17 @@ def run(
         if typical is not None and ranks.is_first:
             medians = {name: found.median for name, found in typical.statistics.items()}
             distance = distance_from(typical) if MULTISCALE in names else None
-        writer = None
-        if output is not None and ranks.is_first:
-            entry = provenance_entry(seed=seed, inputs=inputs)
-            chain = extend([checkpoint.provenance, inside.source], entry)
-            writer = stack.enter_context(
-                sample_output(output, config.shape, chain, config.columns, force=force)
-            )
+        entry = provenance_entry(seed=seed, inputs=inputs)
+        file = sample_output(
+            output,
+            config.shape,
+            extend([checkpoint.provenance, inside.source], entry),
+            columns=config.columns,
+            force=force,
+            writes=ranks.is_first,
+        )
 
-        def values_of(examples: "Examples", writer: "SampleWriter | None" = None) -> Any:
+        def values_of(examples: "Examples", **options: Any) -> Any:
             batches = score(
                 network,
                 examples,
@@ -229,10 +224,12 @@ def run(
                 seed=seed,
                 ranks=ranks,
             )
-            return _collect(batches, len(examples), writer)
+            with progress(len(examples), "scoring") as bar:
+                return collect(batches, len(examples), advance=bar.update, **options)
 
-        found = values_of(inside, writer)
-        compared = {name: values_of(examples) for name, examples in others.items()}
+        with file as append:
+            found = values_of(inside, append=append)
+            compared = {name: values_of(examples) for name, examples in others.items()}
     if not ranks.is_first or output == "-" or (output is not None and not (sets or json)):
         return
     result: dict[str, Any] = {"model": label(model), "data": inside.name, "examples": len(inside)}
@@ -249,19 +246,3 @@ def run(
 
 def _track(total: int) -> "AbstractContextManager[Bar]":
     return progress(total, "scoring training data")
-
-
-def _collect(
-    batches: "Iterator[Scored]", total: int, writer: "SampleWriter | None"
-) -> dict[str, Any]:
-    """Writes batches as they come, if there is a writer, and returns all of their figures."""
-    from arcsm_cli.evaluation.ood import collect
-
-    with progress(total, "scoring") as bar:
-
-        def seen(batch: "Scored") -> None:
-            if writer is not None:
-                writer.append(batch.examples, statistics=batch.figures)
-            bar.update(len(batch.examples))
-
-        return collect(batches, total, seen)

@@ -2,7 +2,6 @@
 
 import math
 import os
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -192,17 +191,17 @@ def run(
                 yield drawn.clamp_(0, 1) if clip and network.config.is_image else drawn
 
         shown: list[torch.Tensor] = []
-        with ExitStack() as stack:
-            sink = None
-            if ranks.is_first:
-                chain = extend([checkpoint.provenance], entry)
-                config = network.config
-                writer = sample_output(output, config.shape, chain, config.columns, force=force)
-                sink = stack.enter_context(writer)
-            bar = stack.enter_context(progress(total, "sampling"))
+        file = sample_output(
+            output,
+            network.config.shape,
+            extend([checkpoint.provenance], entry),
+            columns=network.config.columns,
+            force=force,
+            writes=ranks.is_first,
+        )
+        with file as append, progress(total, "sampling") as bar:
             for drawn in ranks.in_order(batches(bar), len(indices), batch_size):
-                assert sink is not None  # only the first rank is given batches
-                sink.append(drawn)
+                append(drawn)
                 if png is not None and sum(map(len, shown)) < 64:
                     shown.append(drawn)
     if not ranks.is_first:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from arcsm_cli.data.batch import Batch
 from arcsm_cli.data.options import DataOptions as DataOptions
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.io.streams import label, show
@@ -69,11 +70,11 @@ class Dataset:
         """Return the examples at ``index`` (int64, shape B), images in [0, 1] as float32."""
         return as_float(self.values[index])
 
-    def rows(self, start: int, stop: int) -> Tensor:
+    def rows(self, start: int, stop: int) -> Batch:
         """Return the examples from ``start`` on and before ``stop``, as ``take`` returns them."""
-        return as_float(self.values[start:stop])
+        return Batch.of(as_float(self.values[start:stop]))
 
-    def batches(self, size: int) -> Iterator[Tensor]:
+    def batches(self, size: int) -> Iterator[Batch]:
         """Iterate over all examples in order, ``size`` at a time, as ``take`` returns them."""
         for start in range(0, len(self), size):
             yield self.rows(start, start + size)

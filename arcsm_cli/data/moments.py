@@ -34,7 +34,7 @@ def moments_of(data: Dataset) -> Moments:
 
 
 def _columns(data: Dataset, size: int) -> Iterator[Tensor]:
-    for x in data.batches(size):
+    for x, _ in data.batches(size):
         yield x if data.kind == "vector" else x.reshape(-1, 1)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from arcsm_cli.data.batch import Batch
 from arcsm_cli.data.columns import check_options, selected
 from arcsm_cli.data.dataset import DataOptions
 from arcsm_cli.data.hdf5 import is_ours
@@ -56,10 +57,10 @@ class Examples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def rows(self, start: int, stop: int) -> Tensor:
+    def rows(self, start: int, stop: int) -> Batch:
         """Return the examples from ``start`` on and before ``stop``, as of `batches`."""
 
-    def batches(self, size: int) -> Iterator[Tensor]:
+    def batches(self, size: int) -> Iterator[Batch]:
         """Iterate over all examples, ``size`` at a time: (B, *shape), images float32 in [0, 1].
 
         Vectors are float64 where float32 does not carry them.
@@ -113,7 +114,7 @@ class SampleStream:
             self._index, self.columns = selected(
                 options, file.columns, file.shape[0], names, label(name)
             )
-        self.shape = tuple(self.rows(0, 1).shape[1:])
+        self.shape = tuple(self._values(0, 1).shape[1:])
 
     @property
     def kind(self) -> str:
@@ -123,7 +124,7 @@ class SampleStream:
     def __len__(self) -> int:
         return self._count
 
-    def batches(self, size: int) -> Iterator[Tensor]:
+    def batches(self, size: int) -> Iterator[Batch]:
         """Iterate over all examples, ``size`` at a time: (B, *shape).
 
         Raises:
@@ -132,8 +133,11 @@ class SampleStream:
         for start in range(0, self._count, size):
             yield self.rows(start, start + size)
 
-    def rows(self, start: int, stop: int) -> Tensor:
+    def rows(self, start: int, stop: int) -> Batch:
         """Return the examples from ``start`` on and before ``stop``, as of `batches`."""
+        return Batch.of(self._values(start, stop))
+
+    def _values(self, start: int, stop: int) -> Tensor:
         stop = min(stop, self._count)
         # Pixels of samples may leave [0, 1], being noisy.
         values = torch.from_numpy(self._file.read(start, stop))
@@ -164,7 +168,7 @@ def open_stream(
 
     Example:
         >>> with open_stream("digits", DataOptions(limit=5), default_split="test") as examples:
-        ...     [len(batch) for batch in examples.batches(2)]
+        ...     [batch.size for batch in examples.batches(2)]
         [2, 2, 1]
     """
     if not _is_file(spec):

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
+from arcsm_cli.data.batch import Batch
 from arcsm_cli.data.stream import Examples
 from arcsm_cli.denoising.corruption import Corruption, Mask
 from arcsm_cli.denoising.methods import Denoiser
 from arcsm_cli.distributed.ranks import SOLO, Ranks
 from arcsm_cli.errors import DamagedInputError
+from arcsm_cli.evaluation.figures import Found, found_in
 from arcsm_cli.randomness import Purpose, SampleNoise
-
-
-class RestoredBatch(NamedTuple):
-    """One batch, on the CPU, in file units.
-
-    Attributes:
-        samples: the restored examples.
-        beside: ``corrupted``, and ``clean`` where the corruption is ours.
-    """
-
-    samples: Tensor
-    beside: dict[str, Tensor]
 
 
 def restore_all(
@@ -38,7 +26,7 @@ def restore_all(
     seed: int = 0,
     tick: Callable[[int], None] = lambda scalars: None,
     ranks: Ranks = SOLO,
-) -> Iterator[RestoredBatch]:
+) -> Iterator[Found]:
     """Corrupt examples, unless they are corrupted already, and restore them.
 
     Arguments:
@@ -53,29 +41,21 @@ def restore_all(
         DamagedInputError: restored values are not finite.
     """
     model = denoiser.model
-    device = model.mean.device
 
-    def own() -> Iterator[RestoredBatch]:
-        for start, clean in ranks.batches(examples, batch_size):
-            indices = range(start, start + len(clean))
-            corrupted = clean
-            if corruption is not None:
-                drawn = SampleNoise(seed, indices, purpose=Purpose.CORRUPTION)
-                corrupted = corruption(clean, drawn)
-            noise = SampleNoise(seed, indices, device, Purpose.RESTORATION)
+    def read(batch: Batch, indices: range) -> Found:
+        clean = corrupted = batch.x
+        if corruption is not None:
+            corrupted = corruption(clean, SampleNoise(seed, indices, purpose=Purpose.CORRUPTION))
+        noise = SampleNoise(seed, indices, model.mean.device, Purpose.RESTORATION)
+        y = batch.holding(model.sort(corrupted))
+        restored = model.unsort(denoiser(y, noise, lambda done: tick(done * batch.size))).cpu()
+        if not restored.isfinite().all():
+            raise DamagedInputError("the model's restored values are not finite")
+        if clip and model.config.is_image:
+            restored = restored.clamp(0, 1)
+        if isinstance(corruption, Mask):  # free of rounding
+            restored = torch.where(corruption.hidden, restored, clean)
+        beside = {"corrupted": corrupted} | ({} if corruption is None else {"clean": clean})
+        return Found(restored, {}, beside)
 
-            def ticked(dimensions: int, count: int = len(clean)) -> None:
-                tick(dimensions * count)
-
-            y = model.sort(corrupted)
-            restored: Tensor = model.unsort(denoiser(y, noise, ticked)).cpu()
-            if not restored.isfinite().all():
-                raise DamagedInputError("the model's restored values are not finite")
-            if clip and model.config.is_image:
-                restored = restored.clamp(0, 1)
-            if isinstance(corruption, Mask):  # free of rounding
-                restored = torch.where(corruption.hidden, restored, clean)
-            beside = {"corrupted": corrupted} | ({} if corruption is None else {"clean": clean})
-            yield RestoredBatch(restored, beside)
-
-    return ranks.in_order(own(), len(examples), batch_size)
+    return found_in(examples, read, batch_size=batch_size, ranks=ranks)

@@ -15,14 +15,15 @@ from arcsm_cli.distributed.rendezvous import meet, patience
 from arcsm_cli.errors import UnavailableError
 
 Batch = TypeVar("Batch")
+Rows = TypeVar("Rows", covariant=True)
 
 
-class Examples(Protocol):
+class Examples(Protocol[Rows]):
     """What can be read at any place: a data set or a stream."""
 
     def __len__(self) -> int: ...
 
-    def rows(self, start: int, stop: int) -> Tensor:
+    def rows(self, start: int, stop: int) -> Rows:
         """Return the examples from ``start`` on and before ``stop``."""
 
 
@@ -95,7 +96,7 @@ class Ranks:
         """Return how many of ``count`` examples are in this rank's batches."""
         return sum(min(size, count - start) for start in self.starts(count, size))
 
-    def batches(self, examples: Examples, size: int) -> Iterator[tuple[int, Tensor]]:
+    def batches(self, examples: Examples[Rows], size: int) -> Iterator[tuple[int, Rows]]:
         """Iterate over this rank's batches, each with the number of its first example."""
         for start in self.starts(len(examples), size):
             yield start, examples.rows(start, start + size)

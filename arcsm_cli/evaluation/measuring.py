@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from arcsm_cli.data.dataset import DataOptions
     from arcsm_cli.data.stream import Examples
     from arcsm_cli.distributed.ranks import Ranks
-    from arcsm_cli.evaluation.model_metrics import Evaluated
+    from arcsm_cli.evaluation.figures import Found
     from arcsm_cli.evaluation.vae_metrics import Likelihoods
     from arcsm_cli.io.checkpoint import Checkpoint
 
@@ -41,42 +41,29 @@ class Target(NamedTuple):
 def _collect(
     source: Source,
     examples: "Examples",
-    batches: "Iterator[Evaluated]",
+    batches: "Iterator[Found]",
     target: Target,
     seed: int,
     ranks: "Ranks",
     advance: "Callable[[int], None]" = lambda steps: None,
 ) -> dict[str, Any]:
     """Every figure as one array, on the first rank; the examples are written as they come."""
-    from contextlib import ExitStack
-
-    import numpy as np
-
+    from arcsm_cli.evaluation.figures import collect
     from arcsm_cli.io.provenance import extend
     from arcsm_cli.io.sample_output import sample_output
 
-    entry = provenance_entry(
-        seed=seed, inputs={source.name: source.digest, source.data: examples.digest}
+    inputs = {source.name: source.digest, source.data: examples.digest}
+    chain = [source.checkpoint.provenance, examples.source]
+    file = sample_output(
+        target.output,
+        examples.shape,
+        extend(chain, provenance_entry(seed=seed, inputs=inputs)),
+        columns=source.model.config.columns,
+        force=target.force,
+        writes=ranks.is_first,
     )
-    collected: dict[str, Any] = {}
-    start = 0
-    with ExitStack() as stack:
-        writer = None
-        if target.output is not None and ranks.is_first:
-            chain = extend([source.checkpoint.provenance, examples.source], entry)
-            columns = source.model.config.columns
-            writer = stack.enter_context(
-                sample_output(target.output, examples.shape, chain, columns, force=target.force)
-            )
-        for batch in batches:
-            stop = start + len(batch.examples)
-            for key, values in batch.figures.items():
-                collected.setdefault(key, np.empty(len(examples)))[start:stop] = values.numpy()
-            if writer is not None:
-                writer.append(batch.examples, statistics=batch.figures)
-            advance(stop - start)
-            start = stop
-    return collected
+    with file as append:
+        return collect(batches, len(examples), append=append, advance=advance)
 
 
 def measure_model(
@@ -100,8 +87,8 @@ def measure_model(
         ArcsmError: options that do not fit the model, data that do not, an output in the way.
     """
     from arcsm_cli.data.stream import open_stream
+    from arcsm_cli.evaluation.figures import check_shape
     from arcsm_cli.evaluation.model_metrics import (
-        check_shape,
         default_method,
         density_text,
         evaluate,

@@ -3,52 +3,50 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from arcsm_cli.data.batch import Batch
 from arcsm_cli.data.stream import Examples
 from arcsm_cli.distributed.ranks import SOLO, Ranks
-from arcsm_cli.errors import DamagedInputError
+from arcsm_cli.evaluation.figures import Found, check_shape, found_in
 from arcsm_cli.evaluation.likelihood import log_likelihood
+from arcsm_cli.evaluation.multiscale import levels_of, summaries, vectors
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.models.mle import ARMLE
-from arcsm_cli.models.vae import VAE
 from arcsm_cli.randomness import Purpose, SampleNoise
 
 METRICS = ("nll", "bpd", "csm")
-
-
-class Evaluated(NamedTuple):
-    """One batch: the perturbed examples in file units, and figures per example."""
-
-    examples: Tensor
-    figures: dict[str, Tensor]
+MULTISCALE = "multiscale"
 
 
 def evaluate(
     model: AutoregressiveModel,
     data: Examples,
     *,
-    metrics: list[str],
+    metrics: Sequence[str],
     method: str | None = None,
     perturb: bool = True,
     batch_size: int = 128,
     seed: int = 0,
     ranks: Ranks = SOLO,
-) -> Iterator[Evaluated]:
-    """Evaluate examples batch by batch.
+) -> Iterator[Found]:
+    """Evaluate examples batch by batch; they come with the noise that they were evaluated with.
 
     Arguments:
         data: clean examples of the model's shape.
-        metrics: of `METRICS`; ``bpd`` comes from the same figure as ``nll``.
+        metrics: of `METRICS`, where ``bpd`` comes from the figure ``nll``, and of what else
+            `figures_of` knows.
         method: of the likelihood, see `log_likelihood`.
         perturb: add noise of the last level first, since that is whose density is modelled; False
-            for examples that carry it already, such as samples.
+            for examples that carry it already, such as samples. Nothing is added for models of
+            8-bit values.
+        batch_size: examples at a time; the figures do not depend on it.
         seed: of the perturbation; example i's noise depends on the seed and i alone.
         ranks: share the batches, all of which the first one gets; see `Ranks.in_order`.
 
@@ -57,67 +55,40 @@ def evaluate(
             scores overflow.
     """
     check_shape(model, data)
-    own = _evaluated(
-        model,
-        ranks.batches(data, batch_size),
-        metrics=metrics,
-        method=method,
-        perturb=perturb,
-        seed=seed,
-    )
-    return ranks.in_order(own, len(data), batch_size)
+    names = list(dict.fromkeys("nll" if name == "bpd" else name for name in metrics))
+
+    def read(batch: Batch, indices: range) -> Found:
+        rows = batch.holding(model.sort(batch.x))
+        if perturb and model.sigma_min > 0:
+            noise = SampleNoise(seed, indices, rows.x.device, Purpose.MEASURED)
+            rows = rows.holding(rows.x + model.sigma_min * noise.normal(rows.x.shape[1]))
+        return Found(model.unsort(rows.x).cpu(), figures_of(model, rows, names, method), {})
+
+    return found_in(data, read, batch_size=batch_size, ranks=ranks)
 
 
-def _evaluated(
-    model: AutoregressiveModel,
-    batches: Iterator[tuple[int, Tensor]],
-    *,
-    metrics: list[str],
-    method: str | None,
-    perturb: bool,
-    seed: int,
-) -> Iterator[Evaluated]:
-    for start, x in batches:
-        rows = noisy_rows(model, x, start, perturb=perturb, seed=seed)
-        figures = {}
-        if "nll" in metrics or "bpd" in metrics:
-            figures["nll"] = -log_likelihood(model, rows, method).sum(1) + log_scale(model)
-        if "csm" in metrics:
-            assert isinstance(model, ARCSM)
-            with torch.no_grad():
-                c = model.contexts(rows)
-                s, ds = model.score_and_derivative(rows, c, rows.new_tensor(model.sigma_min))
-            figures["csm"] = (0.5 * s.square() + ds).sum(1)
-        if not all(bool(v.isfinite().all()) for v in figures.values()):
-            raise DamagedInputError("the model's scores are not numbers on these data")
-        yield Evaluated(model.unsort(rows).cpu(), {k: v.cpu() for k, v in figures.items()})
-
-
-def noisy_rows(
-    model: AutoregressiveModel, x: Tensor, start: int, *, perturb: bool = True, seed: int = 0
-) -> Tensor:
-    """Return examples in file units, (B, *shape), as sorted ones (B, D) with the model's noise.
+@torch.no_grad()
+def figures_of(
+    model: AutoregressiveModel, rows: Batch, names: Sequence[str], method: str | None = None
+) -> dict[str, Tensor]:
+    """Return figures of sorted, perturbed examples (B, D) by name, float64 on the CPU.
 
     Arguments:
-        start: number of the first one; example i's noise depends on the seed and i alone.
-        perturb: whether to add the noise of the last level, see `evaluate`.
+        names: ``nll``, in nats of file units; of scores at the last level ``score-sum``,
+            ``score-norm`` and ``csm``, sum_d (1/2 s_d^2 + ds_d/dx_d); ``multiscale``, (B, F).
+        method: of the likelihood.
     """
-    rows = model.sort(x)
-    if perturb and model.sigma_min > 0:
-        noise = SampleNoise(seed, range(start, start + len(x)), rows.device, Purpose.MEASURED)
-        rows = rows + model.sigma_min * noise.normal(rows.shape[1])
-    return rows
-
-
-def check_shape(model: AutoregressiveModel | VAE, data: Examples) -> None:
-    """Refuse data of another shape than the model's.
-
-    Raises:
-        DamagedInputError: naming both shapes.
-    """
-    if data.shape != model.config.shape:
-        theirs, ours = (" x ".join(map(str, s)) for s in (data.shape, model.config.shape))
-        raise DamagedInputError(f"{data.name}: examples are {theirs}, the model's are {ours}")
+    found = {}
+    if "nll" in names:
+        log_p = log_likelihood(model, rows, method).cpu().double()
+        found["nll"] = log_scale(model) - log_p.sum(1)
+    if set(names) - {"nll"}:
+        assert isinstance(model, ARCSM)
+        levels = levels_of(model)  # the last of them is the model's
+        table = summaries(model, rows, levels if MULTISCALE in names else levels[-1:])
+        found[MULTISCALE] = vectors(table)
+        found["score-sum"], found["score-norm"], found["csm"] = table[:, -1].unbind(1)
+    return {name: found[name] for name in names}
 
 
 def metrics_of(model: AutoregressiveModel) -> tuple[str, ...]:

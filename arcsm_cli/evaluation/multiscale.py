@@ -25,7 +25,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from arcsm_cli.data.batch import Batch
 from arcsm_cli.models.arcsm import ARCSM
+from arcsm_cli.objectives.csm import summand
 
 LEVELS = 10
 """How many noise levels are looked at, at most."""
@@ -57,7 +59,7 @@ def levels_of(model: ARCSM) -> list[tuple[float, int]]:
 
 
 @torch.no_grad()
-def summaries(model: ARCSM, x: Tensor, levels: list[tuple[float, int]]) -> Tensor:
+def summaries(model: ARCSM, batch: Batch | Tensor, levels: list[tuple[float, int]]) -> Tensor:
     """Return score-sum, score-norm and csm of sorted, perturbed examples (B, D) at L levels.
 
     Arguments:
@@ -66,13 +68,15 @@ def summaries(model: ARCSM, x: Tensor, levels: list[tuple[float, int]]) -> Tenso
     Returns:
         (B, L, 3), float64, on the CPU.
     """
+    batch = Batch.of(batch)
+    x = batch.x
     found = torch.empty(len(x), len(levels), 3, dtype=torch.float64)
     size = len(x) if x.is_cuda else max(1, _BLOCK // x.shape[1])
     stage, contexts = None, x
     for k, (sigma, level) in enumerate(levels):
         if model.stage(level) is not stage:
             stage = model.stage(level)
-            contexts = stage.context(x)
+            contexts = stage.context(batch)
         for i in range(0, len(x), size):
             rows = slice(i, i + size)
             s, ds = model.score_and_derivative(x[rows], contexts[rows], x.new_tensor(sigma), level)
@@ -81,8 +85,7 @@ def summaries(model: ARCSM, x: Tensor, levels: list[tuple[float, int]]) -> Tenso
 
 
 def _summary(s: Tensor, ds: Tensor) -> Tensor:
-    square = s.square()
-    return torch.stack([s.sum(1), square.mean(1), (0.5 * square + ds).sum(1)], 1)
+    return torch.stack([s.sum(1), s.square().mean(1), summand(s, ds).sum(1)], 1)
 
 
 def vectors(found: Tensor) -> Tensor:

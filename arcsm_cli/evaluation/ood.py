@@ -4,7 +4,7 @@ What a model says of an example x, with s_d its conditional scores at the last n
 
     score-sum     sum_d s_d: the statistic of the paper, in our reading (section 8 of its method)
     score-norm    mean_d s_d^2
-    csm           sum_d (1/2 s_d^2 + ds_d/dx_d), the summand of the training objective
+    csm           sum_d (1/2 s_d^2 + ds_d/dx_d), as `eval` has it
     nll           -log p(x), exact, in nats
 
 Each has a direction, fixed here and not chosen by looking at the outcome: which values are taken
@@ -17,8 +17,8 @@ to begin with, and looks at the scores of all noise levels: `arcsm_cli.evaluatio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,10 +27,10 @@ from torch import Tensor
 
 from arcsm_cli.data.stream import Examples
 from arcsm_cli.distributed.ranks import SOLO, Ranks
-from arcsm_cli.errors import DamagedInputError, UsageError
-from arcsm_cli.evaluation.likelihood import log_likelihood
-from arcsm_cli.evaluation.model_metrics import check_shape, log_scale, noisy_rows
-from arcsm_cli.evaluation.multiscale import Mahalanobis, levels_of, summaries, vectors
+from arcsm_cli.errors import UsageError
+from arcsm_cli.evaluation.figures import Found
+from arcsm_cli.evaluation.model_metrics import MULTISCALE, evaluate
+from arcsm_cli.evaluation.multiscale import Mahalanobis
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.base import AutoregressiveModel
 
@@ -49,20 +49,8 @@ TYPICALITIES = {
 }
 """The two-sided statistics, and what each is the distance of from its median."""
 
-MULTISCALE = "multiscale"
-
 STATISTICS: dict[str, Direction] = BASES | dict.fromkeys([*TYPICALITIES, MULTISCALE], "lower")
 """Every statistic, and which of its values are like the training data's."""
-
-
-class Scored(NamedTuple):
-    """One batch: the examples as evaluated, in file units, and figures of each by name.
-
-    Figures are (B,), but for the vectors (B, F) that `readings` has of ``multiscale``.
-    """
-
-    examples: Tensor
-    figures: dict[str, Tensor]
 
 
 def base_of(statistic: str) -> str:
@@ -117,53 +105,6 @@ def needs_reference(statistics: list[str]) -> list[str]:
     return list(dict.fromkeys(base_of(name) for name in relative))
 
 
-def readings(
-    model: AutoregressiveModel,
-    examples: Examples,
-    *,
-    names: Sequence[str],
-    perturb: bool = True,
-    batch_size: int = 128,
-    seed: int = 0,
-    ranks: Ranks = SOLO,
-) -> Iterator[Scored]:
-    """Read what statistics are computed from, batch by batch, with noise as `eval` adds it.
-
-    Arguments:
-        examples: clean examples of the model's shape.
-        names: of `BASES`, and ``multiscale`` for the vectors whose distances are taken.
-        perturb: add noise of the last level; False for examples that carry it already. Nothing is
-            added for models of 8-bit values.
-        batch_size: examples at a time; the figures do not depend on it.
-        seed: of the noise; example i's depends on the seed and i alone.
-        ranks: share the batches, all of which the first one gets; see `Ranks.in_order`.
-
-    Raises:
-        DamagedInputError: the examples are of another shape, or the figures are not finite.
-    """
-    check_shape(model, examples)
-    batches = ranks.batches(examples, batch_size)
-    own = _readings(model, examples.name, batches, names=names, perturb=perturb, seed=seed)
-    return ranks.in_order(own, len(examples), batch_size)
-
-
-def _readings(
-    model: AutoregressiveModel,
-    source: str,
-    batches: Iterator[tuple[int, Tensor]],
-    *,
-    names: Sequence[str],
-    perturb: bool,
-    seed: int,
-) -> Iterator[Scored]:
-    for start, x in batches:
-        rows = noisy_rows(model, x, start, perturb=perturb, seed=seed)
-        found = _read(model, rows, names)
-        if not all(bool(values.isfinite().all()) for values in found.values()):
-            raise DamagedInputError(f"{source}: the model's scores are not numbers on these data")
-        yield Scored(model.unsort(rows).cpu(), found)
-
-
 def score(
     model: AutoregressiveModel,
     examples: Examples,
@@ -175,20 +116,20 @@ def score(
     batch_size: int = 128,
     seed: int = 0,
     ranks: Ranks = SOLO,
-) -> Iterator[Scored]:
+) -> Iterator[Found]:
     """Score examples batch by batch.
 
     Arguments:
         statistics: of `statistics_of` the model.
         medians: over training data, of the bases that `needs_reference` names.
         distance: from training data, if it names ``multiscale``.
-        examples, perturb, batch_size, seed, ranks: as in `readings`, which raises.
+        examples, perturb, batch_size, seed, ranks: as in `evaluate`, which raises.
     """
     names = list(dict.fromkeys(base_of(name) for name in statistics))
-    for batch in readings(
+    for batch in evaluate(
         model,
         examples,
-        names=names,
+        metrics=names,
         perturb=perturb,
         batch_size=batch_size,
         seed=seed,
@@ -197,51 +138,12 @@ def score(
         figures = {
             name: _statistic(name, batch.figures, medians or {}, distance) for name in statistics
         }
-        yield Scored(batch.examples, figures)
-
-
-def collect(
-    batches: Iterator[Scored], count: int, seen: Callable[[Scored], None]
-) -> dict[str, NDArray[np.float64]]:
-    """Return the figures of all batches by name, (count,) each.
-
-    They are written into arrays made beforehand: thousands of small ones, made between the large
-    ones of the batches, would keep the C library from reusing those.
-
-    Arguments:
-        batches: of `score`.
-        count: how many examples they have together.
-        seen: called with every batch.
-    """
-    collected: dict[str, NDArray[np.float64]] = {}
-    start = 0
-    for batch in batches:
-        stop = start + len(batch.examples)
-        for name, values in batch.figures.items():
-            collected.setdefault(name, np.empty(count))[start:stop] = values.numpy()
-        seen(batch)
-        start = stop
-    return collected
+        yield batch._replace(figures=figures)
 
 
 def towards_training_data(statistic: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return values with the sign that makes higher ones more like the training data."""
     return values if STATISTICS[statistic] == "higher" else -values
-
-
-@torch.no_grad()
-def _read(model: AutoregressiveModel, rows: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-    """Return the figures of sorted examples (B, D), in float64 on the CPU."""
-    found = {}
-    if "nll" in names:
-        found["nll"] = -log_likelihood(model, rows).cpu().double().sum(1) + log_scale(model)
-    if set(names) - {"nll"}:
-        assert isinstance(model, ARCSM)
-        levels = levels_of(model)  # the last of them is the model's
-        table = summaries(model, rows, levels if MULTISCALE in names else levels[-1:])
-        found[MULTISCALE] = vectors(table)
-        found["score-sum"], found["score-norm"], found["csm"] = table[:, -1].unbind(1)
-    return {name: found[name] for name in names}
 
 
 def _statistic(

@@ -18,9 +18,10 @@ from arcsm_cli.data.spec import path_of
 from arcsm_cli.data.stream import Examples, open_stream
 from arcsm_cli.distributed.ranks import SOLO, Ranks
 from arcsm_cli.errors import ArcsmError, OutputError, UsageError
-from arcsm_cli.evaluation.model_metrics import check_shape
+from arcsm_cli.evaluation.figures import Found, check_shape, collect
+from arcsm_cli.evaluation.model_metrics import MULTISCALE, evaluate
 from arcsm_cli.evaluation.multiscale import FIGURES, Mahalanobis, Moments, levels_of
-from arcsm_cli.evaluation.ood import BASES, MULTISCALE, Scored, collect, readings, statistics_of
+from arcsm_cli.evaluation.ood import BASES, statistics_of
 from arcsm_cli.io.reference_file import (
     Reference,
     Spread,
@@ -241,10 +242,10 @@ def _measure(
     levels = _levels(model)
     moments = Moments(FIGURES * len(levels))
     with track(len(examples)) as bar:
-        batches = readings(
+        batches = evaluate(
             model,
             examples,
-            names=names,
+            metrics=names,
             batch_size=wanted.batch_size,
             seed=_SEED,
             ranks=wanted.ranks,
@@ -252,7 +253,7 @@ def _measure(
         collected = collect(
             _without_vectors(batches, moments),
             len(examples),
-            lambda batch: bar.update(len(batch.examples)),
+            advance=bar.update,
         )
     if not wanted.ranks.is_first:
         return found
@@ -265,7 +266,7 @@ def _measure(
     return replace(found, multiscale=spread)
 
 
-def _without_vectors(batches: Iterator[Scored], moments: Moments) -> Iterator[Scored]:
+def _without_vectors(batches: Iterator[Found], moments: Moments) -> Iterator[Found]:
     """Hand on what is one number an example; of the vectors the moments are enough."""
     for batch in batches:
         vectors = batch.figures.pop(MULTISCALE, None)

@@ -85,7 +85,7 @@ def measure(
         result |= feature_distances(
             extract,
             _batches(samples, batch_size),
-            data.batches(batch_size),
+            (batch.x for batch in data.batches(batch_size)),
             counts=(len(samples), len(data)),
             metrics=metrics,
             seed=seed,

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from arcsm_cli.data.batch import Batch
 from arcsm_cli.data.stream import Examples
 from arcsm_cli.distributed.ranks import SOLO, Ranks
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.evaluation.ais import AnnealedSampling
+from arcsm_cli.evaluation.figures import Found, check_shape, found_in
 from arcsm_cli.evaluation.image_features import Extract, feature_distances
-from arcsm_cli.evaluation.model_metrics import Evaluated, check_shape
 from arcsm_cli.models.vae import VAE, log_prior
 from arcsm_cli.models.vae_networks import GaussianEncoder
 from arcsm_cli.randomness import Purpose, SampleNoise
@@ -102,7 +103,7 @@ def evaluate_vae(
     batch_size: int = 20,
     tick: Callable[[int], None] = lambda steps: None,
     ranks: Ranks = SOLO,
-) -> Iterator[Evaluated]:
+) -> Iterator[Found]:
     """Evaluate examples batch by batch: negative log-likelihoods and bounds, nats an example.
 
     Arguments:
@@ -116,35 +117,24 @@ def evaluate_vae(
     """
     check_shape(vae, data)
     vae.requires_grad_(False)
-    own = _evaluated(vae, ranks.batches(data, batch_size), how, tick)
-    return ranks.in_order(own, len(data), batch_size)
-
-
-def _evaluated(
-    vae: VAE,
-    batches: Iterator[tuple[int, Tensor]],
-    how: Likelihoods,
-    tick: Callable[[int], None],
-) -> Iterator[Evaluated]:
-    device = vae.device
     offset = 0.0 if vae.config.is_image else vae.units.log_scale
-    for start, batch in batches:
-        indices = range(start, start + len(batch))
-        x = _observed(vae, vae.flatten(batch), how.seed, indices)
+
+    def read(batch: Batch, indices: range) -> Found:
+        x = _observed(vae, vae.flatten(batch.x), how.seed, indices)
         figures: dict[str, Tensor] = {}
         if {"elbo", "iwae"} & set(how.metrics):
             figures |= _bounds(vae, x, how, indices)
         if "ais" in how.metrics:
-            noise = SampleNoise(how.seed, indices, device, Purpose.CHAINS)
+            noise = SampleNoise(how.seed, indices, vae.device, Purpose.CHAINS)
             rows = x.repeat_interleave(how.annealing.chains, 0)
             likelihood = DecoderLikelihood(vae, rows, how.low_precision)
             figures["ais"] = -how.annealing(likelihood, vae.config.latent_dim, noise, tick)
         else:
-            tick(len(batch))
-        if not all(bool(v.isfinite().all()) for v in figures.values()):
-            raise DamagedInputError("the model's likelihoods are not numbers on these data")
+            tick(batch.size)
         figures = {name: figures[name].cpu() + offset for name in how.metrics}
-        yield Evaluated(vae.unflatten(x).cpu(), figures)
+        return Found(vae.unflatten(x).cpu(), figures, {})
+
+    return found_in(data, read, batch_size=batch_size, ranks=ranks)
 
 
 def _observed(vae: VAE, x: Tensor, seed: int, indices: range) -> Tensor:
@@ -254,7 +244,7 @@ def vae_features(
     return feature_distances(
         extract,
         samples(),
-        data.batches(batch_size),
+        (batch.x for batch in data.batches(batch_size)),
         counts=(count, count),
         metrics=metrics,
         seed=seed,

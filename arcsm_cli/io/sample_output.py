@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,29 +66,52 @@ def check_sample_output(target: str, *, force: bool) -> None:
     check_output(target, force=force)
 
 
+class Append(Protocol):
+    """Adds a batch of examples to a file; see `SampleWriter.append`."""
+
+    def __call__(
+        self,
+        samples: Any,
+        *,
+        clean: Any = None,
+        corrupted: Any = None,
+        labels: Any = None,
+        statistics: dict[str, Any] | None = None,
+    ) -> None: ...
+
+
+def append_nothing(samples: Any, **beside: Any) -> None:
+    """Write nothing, where there is no file or another process writes it."""
+
+
 @contextmanager
 def sample_output(
-    target: str,
+    target: str | None,
     shape: tuple[int, ...],
     provenance: list[dict[str, Any]],
     columns: tuple[str, ...] | None = None,
     *,
     force: bool = False,
-) -> Iterator[SampleWriter]:
-    """Yield a writer of samples; the file appears whole at the end or not at all.
+    writes: bool = True,
+) -> Iterator[Append]:
+    """Yield what adds samples to a file, which appears whole at the end or not at all.
 
     ``.csv`` takes vectors: their columns, then labels and statistics. ``.npz`` takes all datasets,
     and the provenance as text. All else becomes HDF5.
 
     Arguments:
-        target: a path, or ``-`` for standard output.
+        target: a path, ``-`` for standard output, or None for nothing.
         shape, provenance, columns: as of `SampleWriter`.
         force: an existing file may be replaced.
+        writes: whether this process is the one that writes.
 
     Raises:
         UsageError: the ending is of another kind of file, or a table is to hold images.
         OutputError: as `atomic_output`.
     """
+    if target is None or not writes:
+        yield append_nothing
+        return
     check_ending(target, _SAMPLES, "a sample file")
     ending = PurePath(target).suffix.lower()
     if ending == ".csv" and len(shape) != 1:
@@ -96,11 +119,11 @@ def sample_output(
     with atomic_output(target, force=force) as temporary:
         if ending not in (".csv", ".npz"):
             with SampleWriter(temporary, shape, provenance, columns) as writer:
-                yield writer
+                yield writer.append
             return
         with scratch_file(temporary.parent, PurePath(target).name[:100]) as spool:
             with SampleWriter(spool, shape, provenance, columns) as writer:
-                yield writer
+                yield writer.append
             with SampleFile(spool) as samples:
                 (_write_table if ending == ".csv" else _write_archive)(samples, temporary, target)
 

@@ -175,7 +175,7 @@ def figure_of_vae(
         DamagedInputError: the file is damaged or holds another model, or the data do not fit it.
     """
     from arcsm_cli.data.spec import load_data
-    from arcsm_cli.evaluation.model_metrics import check_shape
+    from arcsm_cli.evaluation.figures import check_shape
     from arcsm_cli.models.load import load_any
     from arcsm_cli.models.vae import VAE
     from arcsm_cli.plotting.images import write_rows

@@ -241,15 +241,15 @@ def validation_loss(state: TrainState, valid: Dataset, stage: int) -> float:
     generator = generator_for(settings.seed, Purpose.VALIDATION, 0, device)
     objective = task.objective(settings, training=False)
     total, seen = torch.zeros((), dtype=torch.float64), 0
-    for x in valid.limit(count).batches(settings.batch_size):
-        batch = Batch.of(x).to(device)
+    for held_out in valid.limit(count).batches(settings.batch_size):
+        batch = held_out.to(device)
         prepared = task.prepare(model, batch, generator, settings, stage, training=False)
-        part = state.ranks.part(len(x))
+        part = state.ranks.part(batch.size)
         if (own := part.stop - part.start) > 0:
-            random = Draws(generator, len(x), part)
+            random = Draws(generator, batch.size, part)
             _, loss, *_ = task.figures(objective(model, prepared.rows(part), random))
             total += float(loss) * own
-        seen += len(x)
+        seen += batch.size
     return float(state.ranks.total(total)) / seen / task.unit(model)
 
 

@@ -23,7 +23,7 @@ def test_a_named_set_keeps_its_labels_and_takes_the_test_split(
     expected = load_data("digits:test", DataOptions(), default_split="train")
     with SampleFile(tmp_path / "d.h5") as file:
         assert file.names == ["samples", "labels"]
-        assert np.array_equal(file.read(0, len(file)), next(expected.batches(1000)))
+        assert np.array_equal(file.read(0, len(file)), next(expected.batches(1000)).x)
 
 
 def test_a_table_of_numbers_is_stored_as_it_is(run_arcsm: RunArcsm, tmp_path: Path) -> None:

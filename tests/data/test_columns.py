@@ -33,9 +33,9 @@ def opened(spec: str, names: tuple[str, ...] = (), **options: Any) -> tuple[Any,
     chosen = DataOptions(**options)
     examples: Examples
     with open_stream(spec, chosen, default_split="test", names=names) as examples:
-        found = examples.columns, examples.rows(0, 9).tolist()
+        found = examples.columns, examples.rows(0, 9).x.tolist()
     data = load_data(spec, chosen, default_split="test", names=names)
-    assert (data.columns, data.rows(0, 9).tolist()) == found
+    assert (data.columns, data.rows(0, 9).x.tolist()) == found
     return found
 
 

@@ -52,7 +52,7 @@ def stdin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
 
 
 def whole(examples: Examples, size: int = 7) -> Tensor:
-    return torch.cat(list(examples.batches(size)))
+    return torch.cat([batch.x for batch in examples.batches(size)])
 
 
 def agree(stream: Examples, data: Dataset) -> None:
@@ -160,7 +160,7 @@ def test_a_stream_holds_one_batch_at_a_time(write: Write, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(SampleFile, "read", reading)
     with open_stream(str(write((2,))), DataOptions(), default_split="test") as stream:
-        assert [len(batch) for batch in stream.batches(5)] == [5, 5, 5, 5, 3]
+        assert [batch.size for batch in stream.batches(5)] == [5, 5, 5, 5, 3]
     assert max(read) == 5
 
 

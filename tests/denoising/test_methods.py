@@ -136,7 +136,7 @@ def test_strong_noise_of_digits_is_estimated_within_a_tenth() -> None:
     from arcsm_cli.data.dataset import DataOptions
     from arcsm_cli.data.spec import load_data
 
-    x = next(iter(load_data("digits", DataOptions(), default_split="test").batches(256)))
+    x = next(iter(load_data("digits", DataOptions(), default_split="test").batches(256))).x
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     assert estimate_sigma(x + 0.5 * noise) == pytest.approx(0.5, rel=0.1)
     # Digits are mostly edges: of less noise there seems to be more.

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.evaluation.model_metrics import evaluate
 from arcsm_cli.evaluation.multiscale import (
     FIGURES,
     LEVELS,
@@ -21,7 +22,6 @@ from arcsm_cli.evaluation.multiscale import (
     summaries,
     vectors,
 )
-from arcsm_cli.evaluation.ood import readings
 
 Make = Callable[..., Any]
 
@@ -151,7 +151,7 @@ def test_data_like_the_model_are_nearer_than_others(gaussian_model: Make) -> Non
     model = gaussian_model((0.0,) * size, (1.0,) * size, levels=(9.0, 0.1)).float()
 
     def read(values: torch.Tensor) -> np.ndarray[Any, Any]:
-        batches = readings(model, Dataset("x", values), names=["multiscale"])
+        batches = evaluate(model, Dataset("x", values), metrics=["multiscale"])
         return torch.cat([batch.figures["multiscale"] for batch in batches]).numpy()
 
     draws = torch.randn(600, size, generator=torch.Generator().manual_seed(1))

@@ -18,7 +18,8 @@ import torch
 from arcsm_cli.data.dataset import DataOptions
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.evaluation import ood_reference
-from arcsm_cli.evaluation.ood import readings, score
+from arcsm_cli.evaluation.model_metrics import evaluate
+from arcsm_cli.evaluation.ood import score
 from arcsm_cli.evaluation.ood_reference import Request, distance_from, find_reference, training_data
 from arcsm_cli.io.reference_file import (
     Reference,
@@ -50,10 +51,10 @@ class Finder:
         self.scored: list[list[str]] = []
 
         def counting(*arguments: Any, **options: Any) -> Any:
-            self.scored.append(options["names"])
-            return readings(*arguments, **options)
+            self.scored.append(options["metrics"])
+            return evaluate(*arguments, **options)
 
-        monkeypatch.setattr(ood_reference, "readings", counting)
+        monkeypatch.setattr(ood_reference, "evaluate", counting)
 
     def __call__(self, *bases: str, **changes: Any) -> Reference:
         wanted = {
@@ -103,7 +104,7 @@ def test_the_spread_is_that_of_the_training_data(find: Finder) -> None:
 
     found = find("multiscale")
     data = load_data("gaussian:3", DataOptions(limit=1000), default_split="train")
-    batches = readings(find.model, data, names=["multiscale"], seed=0)
+    batches = evaluate(find.model, data, metrics=["multiscale"], seed=0)
     vectors = torch.cat([batch.figures["multiscale"] for batch in batches]).numpy()
     assert found.multiscale is not None
     assert len(found.multiscale.levels) == 10

@@ -20,9 +20,9 @@ CHAIN = [{"command": "sample", "arguments": [], "version": "1", "time": "now", "
 def test_a_table_holds_the_values_under_their_names(tmp_path: Path, dtype: type) -> None:
     values = (1e8 + np.random.default_rng(0).normal(size=(7, 2))).astype(dtype)
     path = tmp_path / "s.csv"
-    with sample_output(str(path), (2,), [], ("a,b", "nll")) as writer:
+    with sample_output(str(path), (2,), [], ("a,b", "nll")) as append:
         for part in (values[:3], values[3:]):
-            writer.append(part, labels=np.arange(len(part)), statistics={"nll": part[:, 0]})
+            append(part, labels=np.arange(len(part)), statistics={"nll": part[:, 0]})
     with open(path, newline="") as file:
         heading, *rows = list(csv.reader(file))
     assert heading == ["a,b", "nll", "labels", "nll_"]
@@ -36,10 +36,10 @@ def test_an_archive_holds_all_datasets(tmp_path: Path) -> None:
     values = np.random.default_rng(0).random((5, 1, 3, 4), np.float32)
     paths = [tmp_path / "a.npz", tmp_path / "b.npz"]
     for path, size in zip(paths, (2, 5), strict=True):
-        with sample_output(str(path), (1, 3, 4), CHAIN) as writer:
+        with sample_output(str(path), (1, 3, 4), CHAIN) as append:
             for start in range(0, 5, size):
                 part = values[start : start + size]
-                writer.append(part, clean=part / 2, labels=np.arange(len(values))[start:][:size])
+                append(part, clean=part / 2, labels=np.arange(len(values))[start:][:size])
     assert paths[0].read_bytes() == paths[1].read_bytes()
     with np.load(paths[0]) as found:
         assert set(found) == {"samples", "clean", "labels", "provenance"}
@@ -53,9 +53,9 @@ def test_an_archive_holds_all_datasets(tmp_path: Path) -> None:
 def test_what_fails_leaves_nothing(tmp_path: Path, ending: str) -> None:
     with (
         pytest.raises(ArcsmError, match="NaN"),
-        sample_output(str(tmp_path / f"s{ending}"), (2,), []) as writer,
+        sample_output(str(tmp_path / f"s{ending}"), (2,), []) as append,
     ):
-        writer.append(np.full((3, 2), np.nan))
+        append(np.full((3, 2), np.nan))
     assert os.listdir(tmp_path) == []
 
 
