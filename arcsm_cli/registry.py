@@ -63,7 +63,9 @@ class Registry(MutableMapping[str, Any]):
     """
 
     plugin = ""
-    """The plugin that is being loaded, as ``--plugin`` names it; its parts are recorded as its."""
+    """The plugin that is being loaded, as files name it; its parts are recorded as its."""
+    registered = 0
+    """How many parts have been registered beside the program's own."""
 
     def __init__(
         self, kind: str, option: str, parts: Mapping[str, Part], *, options: str = ""
@@ -132,6 +134,7 @@ class Registry(MutableMapping[str, Any]):
 
         def add(part: _T) -> _T:
             self._parts[name] = Part(part, help, tags, options, Registry.plugin)
+            Registry.registered += 1
             return part
 
         return add
@@ -248,4 +251,57 @@ METHODS = Registry(
 Tags: ``triangular``, the gradient needs an encoder triangular in the noise; ``estimator``, a
 network that estimates scores is trained beside; ``particles``, kernels estimate them from several
 draws.
+"""
+
+_VISION = "arcsm_cli.data.vision:load_vision"
+_REFERENCE = "arcsm_cli.data.reference:read_reference"
+
+SOURCES = Registry(
+    "data set",
+    "DATA",
+    {
+        "digits": Part(
+            "arcsm_cli.data.embedded:read_digits",
+            "scikit-learn's 1,797 digits, 8 x 8, fixed 80/20 split",
+        ),
+        **{
+            name: Part("arcsm_cli.data.twod:read_points", help, ("valid", "plane"))
+            for name, help in {
+                "rings": "four concentric circles",
+                "moons": "two interleaved half circles",
+                "spirals": "a spiral with two arms",
+                "checkerboard": "alternating squares of a 4 x 4 board",
+                "pinwheel": "five bent arms",
+                "8gaussians": "eight Gaussians on a circle",
+                "swissroll": "a rolled-up line",
+            }.items()
+        },
+        "gaussian": Part(
+            "arcsm_cli.data.twod:read_gaussian",
+            "D correlated Gaussian variables, as gaussian:D",
+            ("valid", "sized"),
+        ),
+        "mnist": Part(_VISION, "handwritten digits, 1 x 28 x 28"),
+        "fashion-mnist": Part(_VISION, "articles of clothing, 1 x 28 x 28"),
+        "cifar10": Part(_VISION, "photographs of ten classes, 3 x 32 x 32"),
+        "svhn": Part(_VISION, "house numbers, 3 x 32 x 32"),
+        "celeba": Part(
+            "arcsm_cli.data.celeba:read_celeba",
+            "aligned faces, 3 x 218 x 178 before cropping",
+            ("valid",),
+        ),
+        "uniform": Part(_REFERENCE, "every pixel uniform, in the shape of the model", ("shaped",)),
+        "constant-uniform": Part(
+            _REFERENCE, "one uniform value per image, in the shape of the model", ("shaped",)
+        ),
+    },
+)
+"""Functions (name, split, options) to an `arcsm_cli.data.dataset.Dataset`.
+
+The name is the data set's, the split ``train``, ``valid`` or ``test``, the options are
+`arcsm_cli.data.options.DataOptions`, whose limit, crop and size are applied afterwards too.
+
+Tags: ``valid``, it has this split beside the others; ``plane``, it is of two dimensions; ``sized``,
+its name ends in ``:D``; ``shaped``, it has no splits and takes the shape of a model, an example's,
+in place of the split.
 """

@@ -18,17 +18,21 @@ import typer
 from typer.core import TyperCommand
 
 from arcsm_cli.cli import help, log
-from arcsm_cli.cli.config import Config
+from arcsm_cli.cli.config import Config, named_plugins
 from arcsm_cli.cli.groups import expanded, packed
 from arcsm_cli.cli.invocation import invocation, one_line
-from arcsm_cli.cli.options import ConfigFile, Debug, Quiet, Verbose
+from arcsm_cli.cli.options import ConfigFile, Debug, Plugins, Quiet, Verbose
 from arcsm_cli.distributed.launch import SWITCH, launched
 from arcsm_cli.errors import UsageError
+from arcsm_cli.plugins import load_plugin
 
 _PACKAGE = "arcsm_cli.commands"
 
 _SHARED = frozenset({"train", "vae-train", "sample", "denoise", "eval", "ood-score"})
 """Commands whose work several processes share; of the others there is one process."""
+
+_OPEN = _SHARED | {"compare", "data", "plot"}
+"""Commands that read data or models, and hence take plugins."""
 
 
 def load_command(name: str) -> ModuleType:
@@ -60,6 +64,12 @@ class LazyCommand(TyperCommand):
 
     def make_context(self, info_name: Any, args: Any, parent: Any = None, **extra: Any) -> Any:
         """Parses `args` with the real command."""
+        name = str(self.name)
+        invocation().command = name  # for what plugins complain of
+        if name in _OPEN and not extra.get("resilient_parsing"):
+            # Before anything is parsed: plugins decide what there is to choose from.
+            loaded = {plugin: load_plugin(plugin) for plugin in named_plugins(args)}
+            invocation().plugins = {k: str(file) for k, file in loaded.items() if file is not None}
         return self.loaded().make_context(info_name, args, parent=parent, **extra)
 
     def loaded(self) -> Any:
@@ -72,14 +82,18 @@ class LazyCommand(TyperCommand):
 def build_command(name: str, function: Callable[..., None]) -> Any:
     """The typer command that calls `function`, with the options of every command added."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(name, cls=_Command)(_with_common_options(function))
+    app.command(name, cls=_Command)(_with_common_options(name, function))
     command = typer.main.get_command(app)
     command.name = name
     return command
 
 
 def _common_options(
-    config: ConfigFile = None, quiet: Quiet = False, verbose: Verbose = 0, debug: Debug = False
+    config: ConfigFile = None,
+    plugin: Plugins = None,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    debug: Debug = False,
 ) -> None:
     """Records the options that every command has."""
     running = invocation()
@@ -95,9 +109,11 @@ def _common_options(
     log.configure(running.speaker, quiet=running.quiet, verbose=verbose)
 
 
-def _with_common_options(function: Callable[..., None]) -> Callable[..., None]:
+def _with_common_options(name: str, function: Callable[..., None]) -> Callable[..., None]:
     """`function` with flags for its groups, and those of `_common_options` after its own."""
-    common = inspect.signature(_common_options, eval_str=True).parameters
+    common = dict(inspect.signature(_common_options, eval_str=True).parameters)
+    if name not in _OPEN:
+        del common["plugin"]
     own = inspect.signature(function, eval_str=True)
     keyword = inspect.Parameter.KEYWORD_ONLY
     named = (*expanded(own.parameters.values()), *common.values())

@@ -5,6 +5,7 @@ lower case. What the command line says wins over the file, and the file over the
 """
 
 import difflib
+import itertools
 import re
 import tomllib
 from collections.abc import Mapping
@@ -49,6 +50,31 @@ def read_config(path: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also of numbers with too many digits
         raise DamagedInputError(f"{path}: not a TOML file: {_brief(error, 200)}") from error
+
+
+def named_plugins(arguments: list[str]) -> list[str]:
+    """What ``--plugin`` names on a command line, or else in its ``--config``.
+
+    Read before the command line is parsed, since plugins decide what options there are.
+
+    Raises:
+        MissingInputError, DamagedInputError, UsageError: of the file of ``--config``.
+    """
+    words = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    plugins, configs = _values("--plugin", words), _values("--config", words)
+    if plugins or not configs:
+        return plugins
+    found = read_config(configs[-1]).get("plugin", [])
+    names = found if isinstance(found, list) else [found]
+    if not all(isinstance(name, str) for name in names):
+        raise UsageError(f"{configs[-1]}: plugin: expected a string, or an array of them")
+    return names
+
+
+def _values(option: str, words: list[str]) -> list[str]:
+    following = [after for word, after in itertools.pairwise(words) if word == option]
+    joined = [word.partition("=")[2] for word in words if word.startswith(f"{option}=")]
+    return following + joined
 
 
 class Config:

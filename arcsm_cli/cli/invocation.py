@@ -37,6 +37,7 @@ class Invocation:
     verbose: int = 0
     debug: bool = False
     config: str | None = None  # the file of --config
+    plugins: dict[str, str] = field(default_factory=dict)  # files of --plugin, as it names them
     launch: Launch = field(default_factory=Launch)  # which of the processes of the command this is
 
     @property
@@ -72,14 +73,16 @@ def provenance_entry(
 
     Arguments:
         seed: The seed that the outcome depends on, if any.
-        inputs: SHA-256 of each input by its name on the command line. A ``--config`` file is
-            added here, since it decides the outcome as the options do.
+        inputs: SHA-256 of each input by its name on the command line. A ``--config`` file and
+            plugins are added here, since they decide the outcome as the options do.
     """
     from arcsm_cli.io.provenance import make_entry, sha256_file
 
     digests = dict(inputs or {})
     if _invocation.config is not None:
         digests[_invocation.config] = sha256_file(_invocation.config)
+    for name, file in _invocation.plugins.items():
+        digests[f"--plugin {name}"] = sha256_file(file)
     return make_entry(
         command=_invocation.command,
         arguments=_invocation.arguments[1:],  # the first one is the command

@@ -14,18 +14,19 @@ from typing import Annotated, Any
 
 import typer
 
-from arcsm_cli.data.names import DATASETS
 from arcsm_cli.distributed.launch import launched
 from arcsm_cli.errors import UnavailableError, UsageError
+from arcsm_cli.registry import SOURCES
 
 _DATA_HELP = (
-    f"A data set ({', '.join(DATASETS)}) with or without :SPLIT, a file (.h5, .npz, .npy, .mat, "
+    f"A data set ({', '.join(SOURCES)}) with or without :SPLIT, a file (.h5, .npz, .npy, .mat, "
     ".csv) with or without ::ARRAY, a folder, .zip or .tar of images, or - for standard input."
 ).replace("gaussian,", "gaussian:D,")
 
 
 def _complete_data(incomplete: str) -> list[tuple[str, str]]:
-    return [(name, text) for name, text in DATASETS.items() if name.startswith(incomplete)]
+    names = [name for name in SOURCES if name.startswith(incomplete)]
+    return [(name, SOURCES.part(name).help) for name in names]
 
 
 def _data_argument() -> Any:
@@ -74,6 +75,15 @@ ConfigFile = Annotated[
         "--config",
         metavar="FILE.toml",
         help="Take options from a file, by their long names; the command line wins.",
+    ),
+]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE.py|MODULE",
+        show_default="none",
+        help="Python code of your own that adds context networks, objectives or data sets.",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, errors only.")]

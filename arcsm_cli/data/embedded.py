@@ -4,6 +4,12 @@ import numpy as np
 import torch
 
 from arcsm_cli.data.dataset import Dataset, fixed_order
+from arcsm_cli.data.options import DataOptions
+
+
+def read_digits(name: str, split: str, options: DataOptions) -> Dataset:
+    """See `arcsm_cli.registry.SOURCES`."""
+    return load_digits(split)
 
 
 def load_digits(split: str) -> Dataset:

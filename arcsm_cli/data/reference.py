@@ -11,7 +11,7 @@ from arcsm_cli.errors import UsageError
 DEFAULT_COUNT = 10_000
 
 
-def load_reference(name: str, options: DataOptions, like: tuple[int, ...] | None) -> Dataset:
+def read_reference(name: str, like: tuple[int, ...] | None, options: DataOptions) -> Dataset:
     """Return ``uniform`` or ``constant-uniform`` examples of shape ``like`` (float32, in [0, 1)).
 
     Arguments:

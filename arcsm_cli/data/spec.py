@@ -12,22 +12,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from arcsm_cli.data.columns import choose, fitted
-from arcsm_cli.data.dataset import DataOptions, Dataset, split_rows
+from arcsm_cli.data.dataset import DataOptions, Dataset, require_finite, split_rows
 from arcsm_cli.data.folders import ALL, ImageFolder
 from arcsm_cli.data.images import fit
 from arcsm_cli.data.listing import holds_pictures
 from arcsm_cli.data.names import (
-    DATASETS,
-    EMBEDDED,
-    GAUSSIAN,
-    REFERENCES,
     SPLITS,
-    TWO_DIMENSIONAL,
     splits_of,
     suggestion,
 )
 from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError
 from arcsm_cli.io.streams import label, show
+from arcsm_cli.registry import SOURCES
 
 MAX_DIMENSIONS = 1024
 """Largest D of ``gaussian:D``."""
@@ -120,10 +116,10 @@ def _open(
     """Return the source of a specification and the split it names, if any."""
     literal_path = ":" in spec and os.path.exists(spec)
     name, colon, split = spec.partition(":")
-    if name in DATASETS and not literal_path:
-        if name in GAUSSIAN:
+    if name in SOURCES and not literal_path:
+        if SOURCES.has(name, "sized"):
             size, colon, split = split.partition(":")
-            name = f"gaussian:{_dimensions(spec, size)}"
+            name = f"{name}:{_dimensions(spec, name, size)}"
         return _named(name, options, like), split if colon else None
     path, member, asked = _parts(spec)
     if path == "-" or os.path.exists(path):
@@ -134,7 +130,7 @@ def _open(
 
 def path_of(spec: str) -> str | None:
     """Return the path that a specification reads, ``-`` for standard input; of names, ``None``."""
-    if spec.partition(":")[0] in DATASETS and not (":" in spec and os.path.exists(spec)):
+    if spec.partition(":")[0] in SOURCES and not (":" in spec and os.path.exists(spec)):
         return None
     return _parts(spec)[0]
 
@@ -155,38 +151,23 @@ def _parts(spec: str) -> tuple[str, str, str | None]:
 
 def _named(name: str, options: DataOptions, like: tuple[int, ...] | None) -> _Source:
     kind = name.partition(":")[0]
+    load = SOURCES[kind]
 
     def read(split: str | None) -> Dataset:
         if split is None:
-            from arcsm_cli.data.reference import load_reference
+            return choose(load(name, like, options), options)
+        return _finish(choose(_loaded(kind, load(name, split, options)), options), options)
 
-            return choose(load_reference(name, options, like), options)
-        return _finish(choose(_load(name, split, options), options), options)
-
-    return _Source(name, splits_of(kind), kind in REFERENCES, read)
+    return _Source(name, splits_of(kind), SOURCES.has(kind, "shaped"), read)
 
 
-def _load(name: str, split: str, options: DataOptions) -> Dataset:
-    # imported when used: each of these brings libraries that take a while to load
-    if name in EMBEDDED:
-        from arcsm_cli.data.embedded import load_digits
-
-        return load_digits(split)
-    if name in TWO_DIMENSIONAL:
-        from arcsm_cli.data.twod import load_points
-
-        return load_points(name, split)
-    if name == "celeba":
-        from arcsm_cli.data.celeba import load_celeba
-
-        return load_celeba(split, options)
-    if name.startswith("gaussian:"):
-        from arcsm_cli.data.twod import load_gaussian
-
-        return load_gaussian(int(name.partition(":")[2]), split)
-    from arcsm_cli.data.vision import load_vision
-
-    return load_vision(name, split, options)
+def _loaded(kind: str, data: Dataset) -> Dataset:
+    """Check what a plugin's source gives; our own check theirs."""
+    if SOURCES.part(kind).origin:
+        if not isinstance(data, Dataset) or len(data) == 0:
+            raise DamagedInputError(f"{kind}: its plugin gives no Dataset with examples")
+        require_finite(data.values, label(data.name))
+    return data
 
 
 def _pictures(path: str, options: DataOptions) -> _Source:
@@ -225,9 +206,9 @@ def _path(path: str, member: str, options: DataOptions) -> _Source:
     return _Source(name, SPLITS, True, read)
 
 
-def _dimensions(spec: str, text: str) -> int:
+def _dimensions(spec: str, name: str, text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= MAX_DIMENSIONS:
-        raise UsageError(f"{label(spec)}: expected gaussian:D with D from 1 to {MAX_DIMENSIONS}")
+        raise UsageError(f"{label(spec)}: expected {name}:D with D from 1 to {MAX_DIMENSIONS}")
     return int(text)
 
 

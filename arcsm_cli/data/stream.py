@@ -20,12 +20,12 @@ from arcsm_cli.data.columns import check_options, selected
 from arcsm_cli.data.dataset import DataOptions
 from arcsm_cli.data.hdf5 import is_ours
 from arcsm_cli.data.images import fit
-from arcsm_cli.data.names import DATASETS
 from arcsm_cli.data.spec import load_data
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.io.provenance import sha256_file
 from arcsm_cli.io.samples import SampleFile
 from arcsm_cli.io.streams import label, local_input, sniff
+from arcsm_cli.registry import SOURCES
 
 
 class Examples(Protocol):
@@ -189,6 +189,6 @@ def _is_file(spec: str) -> bool:
     """Whether `load_data` would take a specification for a file or a pipe, as a whole."""
     if spec == "-":
         return True
-    if spec in DATASETS or not os.path.exists(spec):
+    if spec in SOURCES or not os.path.exists(spec):
         return False
     return not os.path.isdir(spec)

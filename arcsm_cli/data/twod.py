@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.data.options import DataOptions
 
 Points = NDArray[np.float64]
 
@@ -31,6 +32,16 @@ GAUSSIAN_CORRELATION = 0.8
 """``gaussian:D``: covariance of neighbouring variables."""
 
 _RING_RADII = np.arange(1.0, 5.0)
+
+
+def read_points(name: str, split: str, options: DataOptions) -> Dataset:
+    """See `arcsm_cli.registry.SOURCES`."""
+    return load_points(name, split)
+
+
+def read_gaussian(name: str, split: str, options: DataOptions) -> Dataset:
+    """See `arcsm_cli.registry.SOURCES`; ``name`` is ``gaussian:D``."""
+    return load_gaussian(int(name.partition(":")[2]), split)
 
 
 def load_points(name: str, split: str) -> Dataset:

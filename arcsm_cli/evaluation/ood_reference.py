@@ -134,10 +134,10 @@ def training_data(provenance: list[dict[str, Any]]) -> tuple[str, str]:
         inputs, arguments = step.get("inputs"), step.get("arguments")
         if not isinstance(inputs, dict) or not isinstance(arguments, list):
             break
-        # Besides DATA, only a --config file is an input of a training.
+        # Besides DATA, only a --config file and plugins are inputs of a training.
         configs = {after for option, after in pairwise(arguments) if option == "--config"}
         configs |= {f"{text}".partition("--config=")[2] for text in arguments}
-        found = [name for name in inputs if name not in configs]
+        found = [n for n in inputs if n not in configs and not n.startswith("--plugin ")]
         if len(found) == 1 and found[0] != "-":
             return found[0], str(inputs[found[0]])
         break

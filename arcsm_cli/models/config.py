@@ -210,7 +210,7 @@ def _check_plugin(context: Any, plugin: Any) -> None:
         raise DamagedInputError("the checkpoint's config.context has the wrong type")
     if plugin and context not in CONTEXTS:
         raise UnavailableError(
-            f"its context network {context[:60]!r} is of a plugin: give --plugin {plugin[:200]!r}"
+            f"its context network {context[:60]!r} is of a plugin: give --plugin {plugin[:200]}"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from arcsm_cli.errors import DamagedInputError
+from arcsm_cli.errors import DamagedInputError, UnavailableError
 from arcsm_cli.io.checkpoint import Checkpoint, load_checkpoint
 from arcsm_cli.io.streams import label
 from arcsm_cli.models.base import AutoregressiveModel
@@ -36,11 +36,12 @@ def load_any(
     Raises:
         MissingInputError: the file does not exist or cannot be read.
         DamagedInputError: it is not a sound checkpoint of a model known here; the file is named.
+        UnavailableError: its context network is of a plugin that has not been given.
     """
     checkpoint = load_checkpoint(source)
     try:
         if checkpoint.kind == VAE.kind:
             return checkpoint, restore_vae(checkpoint)
         return checkpoint, restore(checkpoint)
-    except DamagedInputError as error:
-        raise DamagedInputError(f"{label(source)}: {error}") from error
+    except (DamagedInputError, UnavailableError) as error:
+        raise type(error)(f"{label(source)}: {error}") from error

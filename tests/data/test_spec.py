@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from arcsm_cli.data.dataset import DataOptions, Dataset
-from arcsm_cli.data.names import DATASETS
 from arcsm_cli.data.spec import load_data, train_and_valid
 from arcsm_cli.errors import MissingInputError, UnavailableError, UsageError
+from arcsm_cli.registry import SOURCES
 
 
 def load(
@@ -94,7 +94,7 @@ def test_a_misspelt_name_is_corrected(spec: str, meant: str) -> None:
 
 
 def test_a_name_like_no_other_gets_the_list() -> None:
-    with pytest.raises(MissingInputError, match=", ".join(DATASETS)):
+    with pytest.raises(MissingInputError, match=", ".join(SOURCES)):
         load("qqqq")
 
 
@@ -219,7 +219,7 @@ def test_references_too_large_for_the_memory_are_refused() -> None:
         load("uniform", DataOptions(limit=10**9), like=(3, 64, 64))
 
 
-@pytest.mark.parametrize("name", [name for name in DATASETS if name != "gaussian"])
+@pytest.mark.parametrize("name", [name for name in SOURCES if name != "gaussian"])
 def test_every_name_is_known(name: str, options: DataOptions) -> None:
     with contextlib.suppress(UnavailableError):  # known, and not downloaded
         assert len(load(name, options, like=(1, 2, 2)))

@@ -1,0 +1,144 @@
+"""Plugins: a user's own parts in every command that reads data or models."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import pytest
+import torch
+
+from arcsm_cli import registry
+from arcsm_cli.models.config import ModelConfig
+from arcsm_cli.models.context import ContextNetwork
+from arcsm_cli.models.restore import make_model, parameter_count
+from arcsm_cli.plugins import load_plugin
+
+if TYPE_CHECKING:
+    from tests.cli.preloaded import Call
+
+PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
+SHORT = {"--steps": "3", "-n": "4"}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL)
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Path:
+    """The example of docs/extending.md, as a reader would save it."""
+    path = tmp_path / "extras.py"
+    path.write_text(blocks("python")[0])
+    return path
+
+
+@pytest.fixture
+def loaded(plugin: Path) -> Iterator[type[ContextNetwork]]:
+    """The example's context network, in this process, for one test."""
+    kinds = (registry.CONTEXTS, registry.OBJECTIVES, registry.SOURCES)
+    before = [dict(kind._parts) for kind in kinds]
+    load_plugin(str(plugin))
+    yield registry.CONTEXTS["decay"]
+    for kind, parts in zip(kinds, before, strict=True):
+        kind._parts = parts
+
+
+def commands() -> list[list[str]]:
+    """The command lines of the page, shortened."""
+    found = []
+    for line in blocks("sh")[0].splitlines():
+        words = shlex.split(line)[1:]
+        words = [SHORT.get(before, word) for before, word in zip(["", *words], words, strict=False)]
+        found.append(words if words[0] in ("train", "sample") else [*words, "--limit", "20"])
+    return found
+
+
+def test_the_whole_example_of_the_page_works(plugin: Path, tmp_path: Path, call: "Call") -> None:
+    for words in commands():
+        done = call(*words)
+        assert done.code == 0, done.err
+    for file in ("samples.h5", "restored.h5"):
+        with h5py.File(tmp_path / file) as written:
+            assert written["samples"].shape[1:] == (3,)
+
+
+def test_a_run_with_a_plugin_goes_on_and_knows_its_options(plugin: Path, call: "Call") -> None:
+    train, *_ = commands()
+    assert call(*train).code == 0
+    longer = [word if word != "3" else "5" for word in train]
+    assert call(*longer, "--resume").code == 0
+    other = call(*longer, "--resume", "--memories", "9")
+    assert other.code == 2
+    assert "--memories is 9, but the run to resume has 16" in other.err
+
+
+def test_a_checkpoint_of_a_plugin_is_refused_without_it(
+    plugin: Path, tmp_path: Path, call: "Call"
+) -> None:
+    assert call(*commands()[0]).code == 0
+    plugin.rename(tmp_path / "moved.py")
+    done = call("sample", "helix.safetensors", "-o", "s.h5")
+    assert (done.code, done.err.count("\n")) == (69, 1)
+    assert "helix.safetensors" in done.err
+    assert "--plugin extras.py" in done.err
+    assert not (tmp_path / "s.h5").exists()
+    assert call("sample", "helix.safetensors", "--plugin", "moved.py", "-o", "s.h5").code == 0
+
+
+def test_a_configuration_file_may_name_plugins(plugin: Path, tmp_path: Path, call: "Call") -> None:
+    (tmp_path / "run.toml").write_text('plugin = ["extras.py"]\ncontext = "decay"\nmemories = 5\n')
+    done = call("train", "helix", "--config", "run.toml", "--steps", 2, "-o", "m.safetensors")
+    assert done.code == 0, done.err
+
+
+def test_help_shows_the_options_of_a_plugin(plugin: Path, call: "Call") -> None:
+    text = call("train", "--plugin", "extras.py", "--help").out.decode()
+    assert "--memories N" in text
+    assert "decay" in text
+    assert "half-half" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "words"),
+    [
+        (None, 66, "no such file"),
+        ("x = 1", 2, "registers nothing"),
+        ("import nothing_of_this_name", 65, "nothing_of_this_name"),
+        ("def broken(:", 65, "SyntaxError"),
+        (
+            "from arcsm_cli.registry import CONTEXTS\n@CONTEXTS.register('made')\nclass M: ...",
+            *(2, "'made' already"),
+        ),
+    ],
+    ids=["missing", "empty", "import", "syntax", "taken"],
+)
+def test_a_plugin_that_cannot_be_used_is_named_in_one_line(
+    content: str | None, code: int, words: str, tmp_path: Path, call: "Call"
+) -> None:
+    if content is not None:
+        (tmp_path / "mine.py").write_text(content)
+    done = call("data", "digits", "--plugin", "mine.py", "-o", "x.h5")
+    assert (done.code, done.out, done.err.count("\n")) == (code, b"", 1)
+    assert words in done.err
+    assert not (tmp_path / "x.h5").exists()
+
+
+def test_the_examples_network_is_causal_and_its_walk_is_its_pass(
+    loaded: type[ContextNetwork],
+) -> None:
+    config = ModelConfig(shape=(5,), levels=(1.0, 0.1), context="decay", memories=4)
+    model = make_model(config)
+    assert sum(p.numel() for p in model.parameters()) == parameter_count(config)
+    net = model.networks[0].context
+    assert isinstance(net, loaded)
+    x = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    whole = net(x)
+    jacobian = torch.autograd.functional.jacobian(lambda x: net(x).sum((0, 2)), x).sum(1)
+    assert torch.equal(jacobian.triu(), torch.zeros(5, 5))
+    walk = net.incremental(x[:, :0])
+    for d in range(5):
+        assert torch.allclose(walk.contexts(), whole[:, d], atol=1e-6)
+        walk.append(x[:, d])
