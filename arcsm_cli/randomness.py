@@ -26,6 +26,7 @@ class Purpose(Enum):
     VALIDATION = ("index", 2)
     INITIAL_WEIGHTS = ("index", 3)
     DROPOUT = ("index", 4)
+    FRAMES = ("index", 5)
 
     SAMPLES = ("example", 0)
     CORRUPTION = ("example", 1 << 62)

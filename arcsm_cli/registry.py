@@ -186,7 +186,9 @@ OBJECTIVES = Registry(
     "objective",
     "--objective",
     {
-        "csm": Part("arcsm_cli.objectives.csm:csm", "composite score matching", ("scores",)),
+        "csm": Part(
+            "arcsm_cli.objectives.csm:csm", "composite score matching", ("scores", "variate")
+        ),
         "dsm": Part(
             "arcsm_cli.objectives.dsm:dsm",
             "univariate denoising score matching",
@@ -206,7 +208,8 @@ The batch is an `arcsm_cli.objectives.noisy_batch.NoisyBatch`, what else is draw
 from an `arcsm_cli.randomness.Draws`.
 
 Tags: ``scores`` or ``densities``, which kind of model it trains; ``noise``, it needs a positive
-noise level; ``twice``, it takes second derivatives (see `arcsm_cli.models.once`).
+noise level; ``variate``, under noise it has a control variate; ``twice``, it takes second
+derivatives (see `arcsm_cli.models.once`).
 """
 
 SAMPLERS = Registry(

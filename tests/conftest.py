@@ -86,8 +86,8 @@ def random_model() -> Callable[..., ARCSM]:
             model = make_model(ModelConfig(**settings)).double()
             with torch.no_grad():
                 for name, parameter in model.named_parameters():
-                    # Biases start at zero here and there: a mistake about them must show.
-                    if name.endswith("bias"):
+                    # These start at zero here and there: a mistake about them must show.
+                    if name.endswith(("bias", "prediction", "location")):
                         parameter.add_(bias * torch.randn_like(parameter))
                     parameter.mul_(scale)
         return model.eval()

@@ -15,6 +15,9 @@ from arcsm_cli.registry import CONTEXTS, OBJECTIVES
 ORDERS = NetworkOptions.orders
 ANNEALINGS = ("joint", "staged", "none")
 LIKELIHOODS = ("gaussian", "logistic-mixture", "discretized-logistic-mixture")
+FRAMES = ("linear", "contexts")
+FRAME_WIDTH = 2
+"""Numbers that a frame adds to a context: location and log-scale."""
 GAUSSIAN, MIXTURE, DISCRETIZED = LIKELIHOODS
 
 _SCORES, _DENSITIES = (OBJECTIVES, "scores"), (OBJECTIVES, "densities")
@@ -28,6 +31,7 @@ class Architecture:
         context: the context network, of `arcsm_cli.registry.CONTEXTS`.
         network: its own options.
         context_width: C, the size of a context vector; with a likelihood, its parameters a site.
+        frames: where the frames that contexts end with start, see `arcsm_cli.models.frames`.
         score_hidden: hidden layers of the score network.
         order, order_seed: see `arcsm_cli.models.order.variable_order`.
     """
@@ -40,6 +44,13 @@ class Architecture:
         metavar="N",
         least=1,
         most=MOST_UNITS,
+        needs=_SCORES,
+    )
+    frames: str = option(
+        "none",
+        "Contexts give each conditional a location and a scale, moved from a linear prediction by "
+        "the values before, or (contexts) from the data's mean and sd; none takes these.",
+        choices=("none", *FRAMES),
         needs=_SCORES,
     )
     score_hidden: tuple[int, ...] = option(

@@ -7,8 +7,9 @@ a noise level when annealing is staged. For a scalar x_d with context c and nois
     k = sd / (sigma sqrt(sd^2 + sigma^2)),   c_in = 1 / sqrt(sd^2 + sigma^2),
 
 which is (Dn - x) / sigma^2 with the denoiser Dn of Karras et al. 2022 (EDM, table 1) applied per
-scalar, m and sd the data's mean and standard deviation. F is bounded (see `score`), so s pulls
-back linearly in both tails and exp(integral of s) is integrable for every weight value.
+scalar. m and sd are the data's mean and standard deviation or, with conditional frames, location
+and scale that the context gives (see `frames`). F is bounded (see `score`), so s pulls back
+linearly in both tails and exp(integral of s) is integrable for every weight value.
 """
 
 from __future__ import annotations
@@ -19,10 +20,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from arcsm_cli.models.architecture import FRAME_WIDTH
 from arcsm_cli.models.base import AutoregressiveModel, Stage
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.context import IncrementalContexts
 from arcsm_cli.models.score import ConditionalScoreNetwork
+from arcsm_cli.models.variate import PosteriorShares
+
+
+class Frame(NamedTuple):
+    """Where conditionals lie and how wide they are, before noise; (...,) each."""
+
+    location: Tensor
+    scale: Tensor
 
 
 class Preconditioning(NamedTuple):
@@ -35,7 +45,7 @@ class Preconditioning(NamedTuple):
 
     @classmethod
     def of(cls, mean: Tensor, sd: Tensor, sigma: Tensor) -> Preconditioning:
-        """Build from the data's mean and sd and the noise level, all broadcastable."""
+        """Build from mean and sd of what is modelled and the noise level, all broadcastable."""
         # Without noise (annealing none, sigma 0) there is no noise scale: the data's own is taken.
         sigma = torch.where(sigma > 0, sigma, sd)
         total = sd.square() + sigma.square()
@@ -48,8 +58,8 @@ class ScoreStage(Stage):
 
     score: ConditionalScoreNetwork
 
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: ModelConfig, mean: Tensor, sd: Tensor) -> None:
+        super().__init__(config, mean, sd)
         joint = config.annealing == "joint"
         log_sigma = torch.tensor(config.levels).log().tolist() if joint else None
         self.score = ConditionalScoreNetwork(
@@ -74,10 +84,14 @@ class ARCSM(AutoregressiveModel):
 
     kind = "ar-csm"
 
+    shares: PosteriorShares | None
+    """What csm's control variate is read off while the model is trained, or None."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
+        self.shares = None
         stages = len(config.levels) if config.annealing == "staged" else 1
-        self.stages = nn.ModuleList(ScoreStage(config) for _ in range(stages))
+        self.stages = nn.ModuleList(ScoreStage(config, self.mean, self.sd) for _ in range(stages))
 
     @property
     def networks(self) -> Sequence[ScoreStage]:
@@ -88,8 +102,11 @@ class ARCSM(AutoregressiveModel):
         """Return the networks that serve noise level number ``level``."""
         return self.networks[level if len(self.stages) > 1 else 0]
 
-    def _precondition(self, sigma: Tensor, dims: slice) -> Preconditioning:
-        return Preconditioning.of(self.mean[dims], self.sd[dims], sigma)
+    def framed(self, c: Tensor, dims: slice = slice(None)) -> tuple[Tensor, Frame]:
+        """Return what the score network reads of contexts (..., d, C), and the scalars' frames."""
+        if not self.config.has_frames:
+            return c, Frame(self.mean[dims], self.sd[dims])
+        return c[..., :-FRAME_WIDTH], Frame(c[..., -2], c[..., -1].exp())
 
     def score(
         self, x: Tensor, c: Tensor, sigma: Tensor, level: int = -1, dims: slice = slice(None)
@@ -98,13 +115,14 @@ class ARCSM(AutoregressiveModel):
 
         Arguments:
             x: values (..., d) of the dimensions ``dims``.
-            c: their contexts (..., d, C).
+            c: their contexts (..., d, C), with frames (..., d, C + 2).
             sigma: noise level, broadcastable against x; a network of one level ignores it but for
                 the preconditioning.
             level: which stage answers, for staged models.
             dims: which dimensions x holds.
         """
-        p = self._precondition(sigma, dims)
+        c, frame = self.framed(c, dims)
+        p = Preconditioning.of(*frame, sigma)
         centred = x - p.mean
         f = self.stage(level).score.value(p.c_in * centred, c, sigma.clamp(min=1e-30).log())
         return p.pull * centred + p.gain * f
@@ -113,7 +131,8 @@ class ARCSM(AutoregressiveModel):
         self, x: Tensor, c: Tensor, sigma: Tensor, level: int = -1, dims: slice = slice(None)
     ) -> tuple[Tensor, Tensor]:
         """Return (s_d, ds_d/dx_d) at x in one forward pass; arguments as in `score`."""
-        p = self._precondition(sigma, dims)
+        c, frame = self.framed(c, dims)
+        p = Preconditioning.of(*frame, sigma)
         centred = x - p.mean
         f, df = self.stage(level).score.value_and_tangent(
             p.c_in * centred, c, sigma.clamp(min=1e-30).log()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from arcsm_cli.data.batch import Batch
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.context import ContextNetwork
+from arcsm_cli.models.frames import FramedContexts
 from arcsm_cli.models.order import variable_order
 from arcsm_cli.models.units import FileUnits
 from arcsm_cli.registry import CONTEXTS
@@ -21,9 +22,12 @@ class Stage(nn.Module):
 
     context: ContextNetwork
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, mean: Tensor, sd: Tensor) -> None:
         super().__init__()
-        self.context = context_network(config)
+        self.context = context_network(config.of_contexts())
+        if config.has_frames:
+            linear = config.frames == "linear"
+            self.context = FramedContexts(self.context, mean, sd, linear=linear)
 
 
 class AutoregressiveModel(nn.Module):
@@ -108,6 +112,13 @@ class AutoregressiveModel(nn.Module):
         """Fit the initial weights to noisy sorted examples (B, D); whether any were changed."""
         batch = Batch.of(batch)
         return any([stage.context.initialise(batch) for stage in self.networks])
+
+    def fit_frames(self, x: Tensor) -> bool:
+        """Find where frames start from sorted examples (N, D); whether there was anything to."""
+        framed = [s.context for s in self.networks if isinstance(s.context, FramedContexts)]
+        for context in framed:
+            context.fit(x, self.sigma_min)
+        return bool(framed)
 
 
 def context_network(config: ModelConfig) -> ContextNetwork:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from arcsm_cli.data.batch import Batch
-from arcsm_cli.models.arcsm import ARCSM, Preconditioning
+from arcsm_cli.models.arcsm import ARCSM, Frame, Preconditioning
 
 Numbers = tuple[float, float, float, float]
 """Mean, pull, gain and c_in of one dimension at one level; see `Preconditioning`."""
@@ -29,7 +30,8 @@ class LevelConstants:
         net = model.stage(level).score
         self.stage = level % len(model.levels) if len(model.stages) > 1 else 0
         self.weights = net.parameters_by_role()
-        self.scales = Preconditioning.of(model.mean, model.sd, model.mean.new_tensor(sigma))
+        self.sigma = model.mean.new_tensor(sigma)
+        self.scales = Preconditioning.of(model.mean, model.sd, self.sigma)
         self.noise: Tensor | None = None
         if net.log_sigma is not None:
             features = net.noise_features(model.mean.new_tensor(math.log(sigma)))
@@ -72,21 +74,25 @@ class ConditionalModel:
 
     def of_dimension(self, contexts: list[Tensor], d: int) -> Conditionals:
         """Return dimension d's conditionals for a batch; contexts (B, C), one a stage."""
-        return Conditionals(self, self._project(contexts), d)
+        return self._read(contexts, d)
 
     def of_examples(self, batch: Batch | Tensor) -> Conditionals:
         """Return all B x D conditionals of sorted examples (B, D), rows in example order."""
         batch = Batch.of(batch)
         contexts = [stage.context(batch).flatten(0, 1) for stage in self.model.networks]
         dims = torch.arange(batch.x.shape[1], device=batch.x.device).repeat(len(batch.x))
-        return Conditionals(self, self._project(contexts), dims)
+        return self._read(contexts, dims)
 
-    def _project(self, contexts: list[Tensor]) -> list[Tensor]:
-        nets = [stage.score for stage in self.model.networks]
-        return [
-            functional.linear(c, net.first.weight[:, : net.width], net.first.bias)
-            for net, c in zip(nets, contexts, strict=True)
-        ]
+    def _read(self, contexts: list[Tensor], dims: int | Tensor) -> Conditionals:
+        """Take contexts (N, C) through the first layer, and off them the frames they end with."""
+        projections, frames = [], []
+        for stage, c in zip(self.model.networks, contexts, strict=True):
+            if self.model.config.has_frames:
+                c, frame = self.model.framed(c)
+                frames.append(frame)
+            weight = stage.score.first.weight[:, : stage.score.width]
+            projections.append(functional.linear(c, weight, stage.score.first.bias))
+        return Conditionals(self, projections, dims, frames)
 
 
 class ScoreWalk:
@@ -119,12 +125,17 @@ class Conditionals:
     Attributes:
         projections: (N, H), one a stage.
         dims: the dimension all rows belong to, or an int64 tensor (N,) that says it for each.
+        frames: (N,) each, one a stage; none where the model has no frames.
     """
 
     def __init__(
-        self, owner: ConditionalModel, projections: list[Tensor], dims: int | Tensor
+        self,
+        owner: ConditionalModel,
+        projections: list[Tensor],
+        dims: int | Tensor,
+        frames: Sequence[Frame] = (),
     ) -> None:
-        self.owner, self.projections, self.dims = owner, projections, dims
+        self.owner, self.projections, self.dims, self.frames = owner, projections, dims, frames
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -132,10 +143,11 @@ class Conditionals:
         return self.owner.model.levels
 
     @property
-    def spread(self) -> float:
-        """The data's largest standard deviation over the rows' dimensions."""
-        sd = self.owner.model.sd
-        return float(sd[self.dims].max())
+    def spread(self) -> float | Tensor:
+        """The data's largest standard deviation over the rows' dimensions; with frames, (N,)."""
+        if self.frames:
+            return self.frames[-1].scale
+        return float(self.owner.model.sd[self.dims].max())
 
     def __len__(self) -> int:
         return len(self.projections[0])
@@ -143,7 +155,8 @@ class Conditionals:
     def rows(self, rows: slice) -> Conditionals:
         """Return some of the rows."""
         dims = self.dims if isinstance(self.dims, int) else self.dims[rows]
-        return Conditionals(self.owner, [p[rows] for p in self.projections], dims)
+        frames = [Frame(*(t[rows] for t in frame)) for frame in self.frames]
+        return Conditionals(self.owner, [p[rows] for p in self.projections], dims, frames)
 
     def denoised(self, x: Tensor) -> Tensor:
         """Return E[clean value | x] (N,) by Tweedie's formula at the last level."""
@@ -158,8 +171,9 @@ class Conditionals:
 class LevelScore:
     """s(x) of N conditionals at one noise level.
 
-    The first layer sees base + v first_x, where v is x itself if all rows belong to one dimension
-    (standardisation is then folded into the weights), else the standardised x.
+    The first layer sees base + v first_x, where v is x itself if all rows have the same scales,
+    those of one dimension (standardisation is then folded into the weights), else the
+    standardised x.
 
     Attributes:
         mean, pull: s is pull * (x - mean) plus a bounded term; numbers or (N,).
@@ -172,13 +186,16 @@ class LevelScore:
         self.gain: float | Tensor
         self.c_in: float | Tensor
         projection = rows.projections[constants.stage]
-        if isinstance(rows.dims, int):
+        if not rows.frames and isinstance(rows.dims, int):
             numbers = constants.numbers[rows.dims]
             self.mean, self.pull, self.gain, self.c_in = numbers
             shift, self.first_x = constants.folded(numbers)
             self.base = projection + shift
         else:
-            self.mean, self.pull, self.gain, self.c_in = (t[rows.dims] for t in constants.scales)
+            scales = Preconditioning(*(t[rows.dims] for t in constants.scales))
+            if rows.frames:
+                scales = Preconditioning.of(*rows.frames[constants.stage], constants.sigma)
+            self.mean, self.pull, self.gain, self.c_in = scales
             self.base = projection if constants.noise is None else projection + constants.noise
             self.first_x = self.weights.x
 
@@ -190,18 +207,22 @@ class LevelScore:
         """Return (s, ds/dx) at x, (N,) or (N, G)."""
         return self._evaluate(x, tangent=True)
 
-    def walk(self, x: Tensor, scale: float, noise: Tensor) -> Tensor:
-        """Take len(noise) steps x <- x + scale s(x) + noise[i] of one dimension's conditionals.
+    def walk(self, x: Tensor, scale: float | Tensor, noise: Tensor) -> Tensor:
+        """Take len(noise) steps x <- x + scale s(x) + noise[i].
 
         The step is affine in x and in the last hidden layer, so all constants fold into the
-        weights and the noise beforehand: six operations a step remain.
+        weights and the noise beforehand: six operations a step remain, eight where rows have
+        scales of their own.
 
         Arguments:
             x: (N,).
+            scale: one, or (N,).
             noise: (steps, N) or, where all rows take the same, (steps, 1).
         """
-        assert not isinstance(self.mean, Tensor), "walk serves one dimension"
         w = self.weights
+        if isinstance(self.mean, Tensor):
+            return self._walk_each(x, scale, noise)
+        scale = float(scale)
         keep = 1.0 + scale * float(self.pull)
         gain = scale * float(self.gain)
         out = w.out * gain
@@ -214,6 +235,19 @@ class LevelScore:
                 h = torch.mm(h, weight).add_(bias).tanh_()
             x = torch.addmv(push, h, out).add_(x, alpha=keep)
         return x
+
+    def _walk_each(self, x: Tensor, scale: float | Tensor, noise: Tensor) -> Tensor:
+        """Take the steps of `walk` in v, the standardised x."""
+        w, hidden = self.weights, [(weight.T, bias) for weight, bias in self.weights.hidden]
+        keep = 1.0 + scale * self.pull
+        force = self.c_in * scale * self.gain
+        v = self.c_in * (x - self.mean)
+        for push in self.c_in * noise + force * w.out_bias:
+            h = torch.addcmul(self.base, v[:, None], self.first_x).tanh_()
+            for weight, bias in hidden:
+                h = torch.mm(h, weight).add_(bias).tanh_()
+            v = torch.mv(h, w.out).mul_(force).add_(push).add_(v * keep)
+        return self.mean + v / self.c_in
 
     @property
     def reach(self) -> Tensor:

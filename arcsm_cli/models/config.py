@@ -11,6 +11,7 @@ from arcsm_cli.errors import DamagedInputError, UnavailableError
 from arcsm_cli.io.column_names import sound_names
 from arcsm_cli.models.architecture import (
     DISCRETIZED,
+    FRAME_WIDTH,
     Architecture,
     Conditionals,
     parameter_width,
@@ -72,6 +73,16 @@ class ModelConfig(Architecture, Conditionals):
     def dimensions(self) -> int:
         """D, the number of scalar variables."""
         return math.prod(self.shape)
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether contexts end with frames."""
+        return self.frames != "none"
+
+    def of_contexts(self) -> ModelConfig:
+        """Return the settings that the context network is built by: it gives the frames too."""
+        extra = FRAME_WIDTH if self.has_frames else 0
+        return replace(self, context_width=self.context_width + extra, frames="none")
 
     @property
     def is_image(self) -> bool:
@@ -136,6 +147,7 @@ class ModelConfig(Architecture, Conditionals):
             and self.dimensions <= _MOST_DIMENSIONS,
             "columns must be the names of D columns of vectors": not self.columns
             or (len(self.shape) == 1 and sound_names(self.columns, self.shape[0])),
+            "frames are of models without a likelihood": not (self.has_frames and self.likelihood),
             **self._of_likelihoods(),
             **self._of_levels(),
             **self._of_scales(),

@@ -34,7 +34,7 @@ class ARMLE(AutoregressiveModel):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.head: Head = make_head(config)
-        stage = Stage(config)
+        stage = Stage(config, self.mean, self.sd)
         start = self.head.start()
         if start is not None:
             stage.context.start_at(start)

@@ -56,9 +56,11 @@ def parameter_count(config: Config) -> int:
     if isinstance(config, VAEConfig):
         return _vae_parameter_count(config)
     kind: type[ContextNetwork] = CONTEXTS[config.context]
-    stage = kind.parameter_count(config)
+    stage = kind.parameter_count(config.of_contexts())
     if config.likelihood:
         return stage
+    if config.has_frames:
+        stage += config.dimensions * (2 + (config.dimensions if config.frames == "linear" else 0))
     noise = ConditionalScoreNetwork.NOISE_FEATURES if config.annealing == "joint" else 0
     stage += _dense((config.context_width + noise, *config.score_hidden, 1))
     stage += config.score_hidden[0]

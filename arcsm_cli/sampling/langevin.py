@@ -51,7 +51,7 @@ class Langevin:
             k += self.steps
         return x
 
-    def _step(self, sigma: float, spread: float) -> float:
+    def _step(self, sigma: float, spread: float | Tensor) -> float | Tensor:
         last = self.levels[-1]
         if last == 0:
             return (0.05 if self.step_size is None else self.step_size) * spread**2

@@ -67,9 +67,9 @@ class ProbabilityFlow:
         score = rows.at(self.sigma_max)
         if self.exact_start:
             return invert_cdf(grid_density(score, points=64), z)
-        x = torch.full_like(z, float(score.mean))
+        x = torch.zeros_like(z) + score.mean
         s, ds = score.with_derivative(x)
         # One Newton step to the mode; the curvature there is the inverse variance, which for data
         # of the model's spread is at least that of `pull`. Half of it bounds the step.
-        ds = ds.clamp(max=0.5 * float(score.pull))
+        ds = ds.clamp(max=0.5 * score.pull)
         return x - s / ds + z * (-ds).rsqrt()

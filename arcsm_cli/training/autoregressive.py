@@ -9,14 +9,18 @@ import torch
 from torch import Generator, Tensor, nn
 
 from arcsm_cli.data.batch import Batch
+from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.objectives.noisy_batch import NoisyBatch, perturb
-from arcsm_cli.randomness import SampleNoise
+from arcsm_cli.randomness import Purpose, SampleNoise, generator_for
 from arcsm_cli.registry import OBJECTIVES
 from arcsm_cli.sampling.draw import sample
 from arcsm_cli.sampling.samplers import default_sampler
 from arcsm_cli.training.settings import TrainSettings
 from arcsm_cli.training.task import Objective
+
+_FRAME_EXAMPLES, _FRAME_EXAMPLES_A_DIMENSION = 20_000, 10
+"""How many examples frames are fitted to: the larger number, if there are so many."""
 
 
 class AutoregressiveTask:
@@ -72,9 +76,21 @@ class AutoregressiveTask:
         rows = batch.holding(model.sort(batch.x))
         return perturb(model, rows, generator, level=level, draws=draws)
 
-    def fitted_to(self, prepared: NoisyBatch) -> Batch:
-        """Return what contexts are computed from."""
-        return prepared.context_input
+    @torch.no_grad()
+    def fit(
+        self,
+        model: AutoregressiveModel,
+        data: Dataset,
+        prepared: NoisyBatch,
+        settings: TrainSettings,
+    ) -> bool:
+        """Fit frames to many examples, then weights to what contexts are computed from."""
+        if model.config.has_frames:
+            most = max(_FRAME_EXAMPLES, _FRAME_EXAMPLES_A_DIMENSION * model.config.dimensions)
+            generator = generator_for(settings.seed, Purpose.FRAMES, 0)
+            rows = torch.randperm(len(data), generator=generator)[:most]
+            model.fit_frames(model.sort(data.take(rows).to(model.mean.device)))
+        return model.initialise(prepared.context_input) or model.config.has_frames
 
     def figures(self, loss: Tensor) -> tuple[Tensor, ...]:
         """Return the loss, and once more for its curve."""

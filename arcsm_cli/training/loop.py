@@ -124,13 +124,14 @@ def train(state: TrainState, data: Dataset, valid: Dataset, observer: Observer) 
             group["lr"] = lr * group.get("rate", 1.0)
 
         state.optimizer.zero_grad(set_to_none=True)
-        figures = _add_gradient(state, upcoming, stage)
+        figures = _add_gradient(state, data, upcoming, stage)
         # Its way to the device passes while this step is computed.
         upcoming = batches.on(device, state.step + 1) if state.step + 1 < total else None
         limit = settings.clip if settings.clip > 0 else float("inf")
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
         state.optimizer.step()
         state.update_average(stage_step, task.trained(model, stage))
+        state.update_shares()
         state.step += 1
         unread.append(torch.cat([figures, norm[None]]))
 
@@ -158,7 +159,7 @@ def train(state: TrainState, data: Dataset, valid: Dataset, observer: Observer) 
     return True
 
 
-def _add_gradient(state: TrainState, stored: Batch, stage: int) -> Tensor:
+def _add_gradient(state: TrainState, data: Dataset, stored: Batch, stage: int) -> Tensor:
     """Add the gradient of a step to the weights'; return what the curves name, summed over ranks.
 
     Every rank draws the numbers of the whole batch, which costs little, and computes its part; of
@@ -168,8 +169,8 @@ def _add_gradient(state: TrainState, stored: Batch, stage: int) -> Tensor:
     generator = generator_for(settings.seed, Purpose.NOISE, state.step, device)
     batch = stored.holding(as_float(stored.x))
     prepared = task.prepare(state.model, batch, generator, settings, stage, training=True)
-    if state.step == 0 and (first := task.fitted_to(prepared)) is not None:
-        state.initialise(first)
+    if state.step == 0 and task.fit(state.model, data, prepared, settings):
+        state.begin_average()
     random, objective = Draws(generator, batch.size), task.objective(settings, training=True)
     count = settings.grad_accumulation if isinstance(settings, TrainSettings) else 1
     pieces = list(_pieces(ranks.part(batch.size), count))

@@ -119,6 +119,7 @@ class TrainSettings(RunSettings):
 
     Attributes:
         objective: of `arcsm_cli.registry.OBJECTIVES`.
+        control_variate: ``auto``, of csm wherever there is noise, or ``none``.
         draws: noise draws of the score input for each example's contexts.
         precision: ``fp32`` or ``bf16``, of the context network's products alone.
         compile: compile the training step.
@@ -143,6 +144,13 @@ class TrainSettings(RunSettings):
         shown="1e-3 for images, else 5e-3",
     )
     objective: str = "csm"
+    control_variate: str = option(
+        "auto",
+        "Of csm under noise: the mixture of csm and dsm whose gradient varies least, in "
+        "expectation the same; none is the exact form.",
+        choices=("auto", "none"),
+        needs=(OBJECTIVES, "variate"),
+    )
     draws: int = option(
         1,
         "Noise draws for each example's contexts.",
@@ -160,6 +168,13 @@ class TrainSettings(RunSettings):
     grad_accumulation: int = option(
         1, "Compute a batch in N parts, one after another, to save memory.", metavar="N", least=1
     )
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Self:
+        """See `RunSettings.from_dict`; files of earlier versions know of no control variate."""
+        if isinstance(values, dict) and values.get("objective") in OBJECTIVES.tagged("variate"):
+            values = {"control_variate": "none"} | values
+        return super().from_dict(values)
 
 
 def _rate(known: Any) -> float:

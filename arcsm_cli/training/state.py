@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from arcsm_cli.data.batch import Batch
 from arcsm_cli.distributed.ranks import SOLO, Ranks
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.io.checkpoint import Checkpoint
 from arcsm_cli.models.restore import config_type, make_model, parameter_count
 from arcsm_cli.models.vae import VAE
+from arcsm_cli.models.variate import PosteriorShares
+from arcsm_cli.registry import OBJECTIVES
 from arcsm_cli.training.autoregressive import AutoregressiveTask
 from arcsm_cli.training.settings import RunSettings, TrainSettings
 from arcsm_cli.training.shared_gradients import SharedGradients
@@ -46,6 +47,8 @@ class TrainState:
         self.settings = settings
         if isinstance(settings, TrainSettings):
             model.low_precision = settings.precision == "bf16"
+            if settings.control_variate == "auto" and OBJECTIVES.has(settings.objective, "variate"):
+                self._follow_shares()
         self.average = {k: v.detach().clone() for k, v in model.named_parameters()}
         # The fused kernel exists for CPU and CUDA and saves most of the memory traffic.
         fused = next(model.parameters()).device.type in ("cpu", "cuda")
@@ -78,12 +81,22 @@ class TrainState:
         return losses() if self._shared is None else self._shared.evaluate(losses, last=last)
 
     @torch.no_grad()
-    def initialise(self, batch: Batch) -> None:
-        """Fit fresh weights, and their average, to noisy sorted examples (B, D)."""
-        if self.model.initialise(batch):
-            self.ranks.copy_first([w.detach() for w in self.model.parameters()])
-            for name, weight in self.model.named_parameters():
-                self.average[name].copy_(weight)
+    def begin_average(self) -> None:
+        """Start anew, on all ranks, from the weights that the first one was given."""
+        self.ranks.copy_first([w.detach() for w in self.model.parameters()])
+        for name, weight in self.model.named_parameters():
+            self.average[name].copy_(weight)
+
+    def _follow_shares(self) -> None:
+        """Let the model keep what a control variate is read off, where there is noise."""
+        if self.model.sigma_min > 0:
+            shares = PosteriorShares(self.model.config.dimensions)
+            self.model.shares = shares.to(self.model.mean.device)
+
+    def update_shares(self) -> None:
+        """Take in what the step's batch said of posterior variances."""
+        if (shares := getattr(self.model, "shares", None)) is not None:
+            shares.take_in(self.ranks.total)
 
     @torch.no_grad()
     def update_average(self, stage_step: int, names: list[str]) -> None:
@@ -130,6 +143,8 @@ class TrainState:
         tensors = {f"weights.{k}": v.detach() for k, v in self.model.named_parameters()}
         tensors |= {f"average.{k}": v for k, v in self.average.items()}
         moments = self.optimizer.state_dict()["state"]
+        if (shares := getattr(self.model, "shares", None)) is not None:
+            tensors["posterior_shares"] = shares.share
         for index, entry in moments.items():
             tensors |= {f"adam.{index}.{key}": entry[key] for key in _ADAM}
         state = {
@@ -183,6 +198,11 @@ class TrainState:
             for name, target in targets.items():
                 with torch.no_grad():
                     target.copy_(_take(tensors, f"{prefix}.{name}", target.shape))
+        if (shares := getattr(self.model, "shares", None)) is not None:
+            share = _take(tensors, "posterior_shares", shares.share.shape)
+            if not bool(((share >= 0) & (share <= 1)).all()):
+                raise DamagedInputError("the resume file's posterior_shares are no shares")
+            shares.share.copy_(share)
         packed = self.optimizer.state_dict()
         weights = [w for group in self.optimizer.param_groups for w in group["params"]]
         for index, weight in enumerate(weights):

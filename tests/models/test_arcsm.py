@@ -18,8 +18,12 @@ KINDS: list[dict[str, Any]] = [
     {"annealing": "staged", "levels": (1.0, 0.4, 0.1)},
     {"annealing": "none", "levels": (0.1,)},
     {"annealing": "none", "levels": (0.0,)},
+    {"annealing": "joint", "levels": (3.0, 0.1), "frames": "linear"},
+    {"annealing": "staged", "levels": (1.0, 0.4, 0.1), "frames": "contexts"},
 ]
-kinds = pytest.mark.parametrize("kind", KINDS, ids=lambda k: f"{k['annealing']} {k['levels'][-1]}")
+kinds = pytest.mark.parametrize(
+    "kind", KINDS, ids=lambda k: f"{k['annealing']} {k['levels'][-1]} {k.get('frames', 'none')}"
+)
 
 
 def examples(batch: int, dimensions: int) -> Tensor:

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from arcsm_cli.models.arcsm import Frame
 from arcsm_cli.models.conditional import ConditionalModel, Conditionals
 from arcsm_cli.models.quadrature import grid_density, log_density
 
@@ -22,6 +23,7 @@ KINDS: list[dict[str, Any]] = [
     {"annealing": "staged", "levels": (1.0, 0.2, 0.05)},
     {"annealing": "none", "levels": (0.05,)},
     {"annealing": "none", "levels": (0.0,)},
+    {"annealing": "joint", "levels": (3.0, 0.5, 0.05), "frames": "linear"},
 ]
 kinds = pytest.mark.parametrize("kind", KINDS, ids=lambda k: f"{k['annealing']} {k['levels'][-1]}")
 
@@ -30,7 +32,8 @@ def repeated(rows: Conditionals, i: int, n: int) -> Conditionals:
     """n times one conditional of many."""
     assert isinstance(rows.dims, Tensor)
     copies = [p[i : i + 1].expand(n, -1) for p in rows.projections]
-    return Conditionals(rows.owner, copies, rows.dims[i : i + 1].expand(n))
+    frames = [Frame(*(t[i : i + 1].expand(n) for t in frame)) for frame in rows.frames]
+    return Conditionals(rows.owner, copies, rows.dims[i : i + 1].expand(n), frames)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from arcsm_cli.models.arcsm import ARCSM
+from arcsm_cli.models.variate import PosteriorShares
 from arcsm_cli.objectives.csm import csm
 from arcsm_cli.objectives.dsm import dsm
 from arcsm_cli.objectives.noisy_batch import NoisyBatch
@@ -28,7 +29,7 @@ class Weighted:
 
     def __init__(self, model: ARCSM, weight: Tensor) -> None:
         self.model, self.weight = model, weight
-        self.contexts = model.contexts
+        self.contexts, self.framed, self.shares = model.contexts, model.framed, model.shares
 
     def score(self, *arguments: Any) -> Tensor:
         return self.model.score(*arguments) * self.weight.sqrt()
@@ -63,8 +64,8 @@ RANDOM = Draws(torch.Generator())  # of which neither objective draws
 
 
 def gradient(loss: Tensor, model: ARCSM) -> Tensor:
-    parts = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
-    pairs = zip(parts, model.parameters(), strict=True)
+    weights = [p for p in model.parameters() if p.requires_grad]
+    pairs = zip(torch.autograd.grad(loss, weights, allow_unused=True), weights, strict=True)
     return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs])
 
 
@@ -111,8 +112,12 @@ def test_csm_has_the_weighted_gradient_under_noise(random_model: Make) -> None:
 
 
 @pytest.mark.parametrize("sigma", [0.3, 1.0, 2.5])
-def test_csm_and_dsm_have_the_same_expected_gradient(random_model: Make, sigma: float) -> None:
-    model = random_model(shape=(2,), levels=(3.0, 0.1), mean=(0.2, -0.1), sd=(0.5, 2.0))
+@pytest.mark.parametrize("frames", ["none", "linear"])
+def test_csm_has_the_same_expected_gradient_with_its_variate_and_as_dsm(
+    random_model: Make, frames: str, sigma: float
+) -> None:
+    scales: dict[str, Any] = {"mean": (0.2, -0.1), "sd": (0.5, 2.0)}
+    model = random_model(shape=(2,), levels=(3.0, 0.1), frames=frames, **scales)
     nodes, weight = normal_rule()
     data = torch.tensor([[0.3, -1.0], [-0.7, 0.4], [1.2, 2.0]], dtype=torch.float64)
     # Each summand belongs to one dimension: one rule serves both at once.
@@ -122,8 +127,10 @@ def test_csm_and_dsm_have_the_same_expected_gradient(random_model: Make, sigma: 
     batch = NoisyBatch(data, data + sigma * noise, noise, level)
     weighted = Weighted(model, weight)
     by_csm = gradient(csm(weighted, batch, RANDOM), model)  # type: ignore[arg-type]
-    by_dsm = gradient(dsm(weighted, batch._replace(noise=weight.sqrt() * noise), RANDOM), model)  # type: ignore[arg-type]
-    assert_equal(by_csm, by_dsm)
+    batch = batch._replace(noise=weight.sqrt() * noise)
+    assert_equal(by_csm, gradient(dsm(weighted, batch, RANDOM), model))  # type: ignore[arg-type]
+    weighted.shares = PosteriorShares(2)
+    assert_equal(by_csm, gradient(csm(weighted, batch, RANDOM), model))  # type: ignore[arg-type]
 
 
 def test_csm_vanishes_in_gradient_at_the_true_score(gaussian_model: Make) -> None:

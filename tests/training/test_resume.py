@@ -114,6 +114,7 @@ def test_a_staged_run_stopped_at_any_step_ends_as_one_that_was_not(run: Make, st
     "values",
     [
         {"objective": "dsm"},
+        {"control_variate": "none"},
         {"draws": 3},
         {"ema": 0.0},
         {"schedule": "constant", "clip": 0.0},
@@ -128,6 +129,24 @@ def test_a_run_of_other_settings_goes_on_as_well(run: Make, values: dict[str, An
     whole.start()
     parts.interrupted([2, 3])
     assert_same_files(whole, parts)
+
+
+def test_a_run_with_frames_goes_on_as_well(run: Make) -> None:
+    whole, parts = run({"frames": "linear"}), run({"frames": "linear"})
+    whole.start()
+    parts.interrupted([2, 3])
+    assert_same_files(whole, parts)
+
+
+def test_a_file_of_before_control_variates_goes_on_without(
+    content: tuple[dict[str, Tensor], dict[str, Any], TrainSettings],
+) -> None:
+    tensors, values, settings = content
+    del tensors["posterior_shares"], values["settings"]["control_variate"]
+    with pytest.raises(UsageError, match="--control-variate is auto"):
+        TrainState.from_resume(dict(tensors), values, settings, "cpu")
+    exact = replace(settings, control_variate="none")
+    assert TrainState.from_resume(tensors, values, exact, "cpu").model.shares is None
 
 
 def test_a_run_killed_between_checkpoints_goes_on_from_the_last(
@@ -264,7 +283,7 @@ def test_a_diverged_run_keeps_its_last_good_files(
     diverging.start(4)
     content = [path.read_bytes() for path in diverging.files]
 
-    def bad(model: ARCSM, batch: Any) -> Tensor:
+    def bad(model: ARCSM, batch: Any, random: Any) -> Tensor:
         return sum(p.sum() for p in model.parameters()) * torch.tensor(float("nan"))  # type: ignore[return-value]
 
     monkeypatch.setitem(autoregressive.OBJECTIVES, "csm", bad)
@@ -398,6 +417,9 @@ TENSORS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
     "a negative step": lambda t: t.update({"adam.0.step": torch.tensor(-1.0)}),
     "a negative second moment": lambda t: t["adam.0.exp_avg_sq"].sub_(1.0),
     "moments of whole numbers": lambda t: t.update({"adam.0.exp_avg": t["adam.0.exp_avg"].long()}),
+    "no posterior shares": lambda t: t.pop("posterior_shares"),
+    "posterior shares above 1": lambda t: t["posterior_shares"].add_(1.0),
+    "posterior shares of another shape": lambda t: t.update(posterior_shares=torch.ones(3)),
     "an unknown tensor": lambda t: t.update(more=torch.zeros(1)),
     "moments of no weight": lambda t: t.update({"adam.999.step": torch.ones(())}),
 }
