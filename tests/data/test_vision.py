@@ -16,7 +16,7 @@ from scipy.io import savemat
 
 from arcsm_cli.data.celeba import load_celeba
 from arcsm_cli.data.dataset import DataOptions, Dataset
-from arcsm_cli.data.images import decode
+from arcsm_cli.data.decoding import decode
 from arcsm_cli.data.spec import load_data, train_and_valid
 from arcsm_cli.data.vision import read_idx
 from arcsm_cli.errors import DamagedInputError, MissingInputError, UnavailableError
@@ -221,7 +221,7 @@ def test_celeba_has_the_splits_of_its_partition(
 def test_celeba_images_are_those_of_the_partition(celeba: Path, options: DataOptions) -> None:
     values = load("celeba:valid", options).values
     assert torch.equal(
-        values[0], torch.from_numpy(decode(celeba / "img_align_celeba" / "000007.jpg"))
+        values[0], torch.from_numpy(decode(celeba / "img_align_celeba" / "000007.jpg")[0])
     )
 
 
