@@ -26,6 +26,11 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
+class NoOptions:
+    """The options of a part that has none."""
+
+
+@dataclass(frozen=True)
 class Part:
     """One entry of a registry.
 
@@ -68,7 +73,7 @@ class Registry(MutableMapping[str, Any]):
     """How many parts have been registered beside the program's own."""
 
     def __init__(
-        self, kind: str, option: str, parts: Mapping[str, Part], *, options: str = ""
+        self, kind: str, option: str, parts: Mapping[str, Part], *, options: Any = NoOptions
     ) -> None:
         self.kind = kind
         self.option = option
@@ -216,14 +221,23 @@ SAMPLERS = Registry(
     "sampler",
     "--sampler",
     {
-        "ode": Part("arcsm_cli.sampling.ode:ProbabilityFlow", "probability-flow ODE", ("scores",)),
+        "ode": Part(
+            "arcsm_cli.sampling.ode:ProbabilityFlow",
+            "probability-flow ODE",
+            ("scores", "joint"),
+            options="arcsm_cli.sampling.options:FlowOptions",
+        ),
         "langevin": Part(
-            "arcsm_cli.sampling.langevin:Langevin", "annealed Langevin dynamics", ("scores",)
+            "arcsm_cli.sampling.langevin:Langevin",
+            "annealed Langevin dynamics",
+            ("scores",),
+            options="arcsm_cli.sampling.options:LangevinOptions",
         ),
         "grid": Part(
             "arcsm_cli.sampling.grid:Grid",
             "inverting the distribution function on a grid",
             ("scores",),
+            options="arcsm_cli.sampling.options:GridOptions",
         ),
         "ancestral": Part(
             "arcsm_cli.sampling.ancestral:Ancestral",
@@ -232,7 +246,13 @@ SAMPLERS = Registry(
         ),
     },
 )
-"""Classes that draw one scalar given its conditional, see `arcsm_cli.sampling.draw.Sampler`."""
+"""Classes that draw one scalar given its conditional, see `arcsm_cli.sampling.draw.Sampler`.
+
+``for_model(model, **options)`` makes one. The first that fits is a model's default.
+
+Tags: ``scores`` or ``densities``, which kind of model it draws from; ``joint``, only one of joint
+annealing.
+"""
 
 _TRIANGULAR = "arcsm_cli.models.vae_triangular:TriangularEncoder"
 _IMPLICIT = "arcsm_cli.models.vae_networks:ImplicitEncoder"

@@ -1,10 +1,9 @@
 """``arcsm sample``: draw samples from a model."""
 
-import math
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +21,8 @@ from arcsm_cli.cli.options import (
 from arcsm_cli.cli.progress import Bar, progress
 from arcsm_cli.cli.table import print_result
 from arcsm_cli.errors import DamagedInputError, OutputError, UsageError
+from arcsm_cli.options import Given, flag
+from arcsm_cli.sampling.options import Drawing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,54 +49,14 @@ def _shard(text: str | None, count: int) -> range:
     return range(count * i // n, count * (i + 1) // n)
 
 
-def _refuse_samplers(name: str, *given: object) -> None:
-    """Refuse options of samplers for a model that has none."""
-    options = ("--sampler", "--steps", "--step-size", "--points")
-    for option, value in zip(options, given, strict=True):
-        if value is not None:
-            raise UsageError(f"{option} is for autoregressive models, {name} holds a VAE")
-
-
 def run(
     model: Model,
     output: Output,
     count: Annotated[
         int, typer.Option("--count", "-n", metavar="N", min=1, help="How many samples.")
     ] = 64,
-    sampler: Annotated[
-        Literal["ode", "langevin", "grid", "ancestral"] | None,
-        typer.Option(
-            "--sampler",
-            show_default="ode for joint models, else langevin; ancestral for likelihoods",
-            help="Probability-flow ODE, annealed Langevin dynamics, inverting the distribution "
-            "function on a grid; or ancestral, of models trained with --objective mle.",
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            "--steps",
-            metavar="N",
-            min=1,
-            show_default="ode: 16, or 5 beyond 256 dimensions; langevin: 20",
-            help="Heun steps, or Langevin steps a level.",
-        ),
-    ] = None,
-    step_size: Annotated[
-        float | None,
-        typer.Option(
-            "--step-size",
-            metavar="EPS",
-            show_default="0.2 sigma_min^2",
-            help="Langevin step at the last level; level i takes EPS sigma_i^2 / sigma_min^2.",
-        ),
-    ] = None,
-    points: Annotated[
-        int | None,
-        typer.Option(
-            "--points", metavar="N", min=8, show_default="256", help="Points of the grid."
-        ),
-    ] = None,
+    *,
+    drawing: Given[Drawing],
     denoise: Annotated[
         bool,
         typer.Option(
@@ -149,8 +110,6 @@ def run(
     from arcsm_cli.sampling.samplers import choose_sampler
 
     indices = _shard(shard, count)
-    if step_size is not None and not (step_size > 0 and math.isfinite(step_size)):
-        raise UsageError(f"--step-size {step_size}: expected a positive number")
     check_sample_output(output, force=force)
     if png is not None:
         _check_png(str(png), output, indices)
@@ -165,14 +124,16 @@ def run(
         if png is not None and not network.config.is_image:
             raise UsageError("--png draws images; 'arcsm plot' draws vectors")
         if isinstance(network, VAE):
-            _refuse_samplers(label(model), sampler, steps, step_size, points)
+            for option in drawing:
+                raise UsageError(
+                    f"{flag(option)} is for autoregressive models, {label(model)} holds a VAE"
+                )
             draw = partial(sample_vae, network, denoise=denoise)
         else:
             if denoise and network.sigma_min == 0:
                 raise UsageError("--denoise: the model was trained without noise")
-            drawer = choose_sampler(
-                network, sampler, steps=steps, step_size=step_size, points=points
-            )
+            own = {name: value for name, value in drawing.items() if name != "sampler"}
+            drawer = choose_sampler(network, drawing.get("sampler"), **own)
             draw = partial(sample, network, drawer, denoise=denoise)
         entry = provenance_entry(seed=seed, inputs={label(model): digest})
         total = ranks.own_count(len(indices), batch_size) * network.config.dimensions
@@ -185,8 +146,9 @@ def run(
                     tick=lambda done, n=len(part): bar.update(done * n),  # type: ignore[misc]
                 ).cpu()
                 if not drawn.isfinite().all():
-                    if step_size is not None:
-                        raise UsageError(f"--step-size {step_size}: too large, samples overflow")
+                    if "step_size" in drawing:
+                        size = drawing["step_size"]
+                        raise UsageError(f"--step-size {size}: too large, samples overflow")
                     raise DamagedInputError(f"{label(model)}: the model's samples are not finite")
                 yield drawn.clamp_(0, 1) if clip and network.config.is_image else drawn
 

@@ -10,7 +10,7 @@ turns their values back into the group, or of `Given` into what was given of it.
 import dataclasses
 import inspect
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
@@ -27,6 +27,7 @@ from arcsm_cli.options import (
     registry_of,
     shown,
 )
+from arcsm_cli.registry import Registry, any_of
 
 
 class Without:
@@ -97,7 +98,7 @@ def _group(annotation: Any) -> _Group | None:
     flags: dict[str, _Flag] = {}
     for found in _flags(annotation):
         if found.name not in left_out:
-            flags.setdefault(found.name, found)  # parts may share an option
+            flags[found.name] = found
     names = [f.name for f in dataclasses.fields(annotation)]
     return _Group(annotation, is_open, flags, tuple(n for n in names if n not in flags))
 
@@ -109,8 +110,31 @@ def _flags(group: Any) -> Iterator[_Flag]:
         if field.name in options:
             yield _Flag(field.name, types[field.name], field.default, options[field.name])
         elif registry is not None:
-            for part in registry:
-                yield from _flags(registry.options(part))
+            yield from _flags_of_parts(registry)
+
+
+def _flags_of_parts(registry: Registry) -> Iterator[_Flag]:
+    """The options of all parts; one that several have says what it is to each."""
+    owners: dict[str, dict[str, _Flag]] = {}
+    for part in registry:
+        for found in _flags(registry.options(part)):
+            owners.setdefault(found.name, {})[part] = found
+    for parts in owners.values():
+        first, *others = parts.values()
+        helps = list(dict.fromkeys(found.known.help for found in parts.values()))
+        defaults = {part: _shown(found) for part, found in parts.items()}
+        known = first.known
+        if len(helps) > 1:
+            known = replace(known, help=", or ".join(text.rstrip(".") for text in helps) + ".")
+        if len(set(defaults.values())) > 1:
+            known = replace(known, shown="; ".join(f"{k}: {v}" for k, v in defaults.items()))
+        if any(other.kind != first.kind for other in others):
+            raise UsageError(f"{flag(first.name)}: {any_of(parts)} do not agree on its type")
+        yield replace(first, known=known)
+
+
+def _shown(item: _Flag) -> str:
+    return shown(item.default) if item.known.shown is None else item.known.shown
 
 
 def _parameter(item: _Flag, is_open: bool) -> inspect.Parameter:
@@ -123,7 +147,7 @@ def _parameter(item: _Flag, is_open: bool) -> inspect.Parameter:
     text = known.shown
     if is_open and kind is not bool:
         # Nothing said is not the same as the default: other things may decide it.
-        kind, default, text = kind | None, None, shown(default) if text is None else text
+        kind, default, text = kind | None, None, _shown(item)
     return inspect.Parameter(
         item.name,
         inspect.Parameter.KEYWORD_ONLY,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from arcsm_cli.models.mle import Drawable
+from arcsm_cli.models.mle import ARMLE, Drawable
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,11 @@ class Ancestral:
     """
 
     draws: int
+
+    @classmethod
+    def for_model(cls, model: ARMLE) -> Ancestral:
+        """Return the sampler for a model of densities."""
+        return cls(model.head.draws)
 
     def __call__(self, rows: Drawable, z: Tensor) -> Tensor:
         """Draw one value for each conditional from z (N, draws); returns (N,)."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.models.conditional import Conditionals
 from arcsm_cli.models.quadrature import GridDensity, grid_density
 
@@ -25,6 +26,11 @@ class Grid:
 
     sigma: float
     points: int = 256
+
+    @classmethod
+    def for_model(cls, model: AutoregressiveModel, points: int = 256) -> Grid:
+        """Return the sampler for the last level of a model of scores."""
+        return cls(model.sigma_min, points)
 
     @property
     def draws(self) -> int:

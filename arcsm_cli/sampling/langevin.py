@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.models.conditional import Conditionals
 
 
@@ -27,6 +28,14 @@ class Langevin:
     levels: tuple[float, ...]
     steps: int = 20
     step_size: float | None = None
+
+    @classmethod
+    def for_model(
+        cls, model: AutoregressiveModel, steps: int | None = None, step_size: float | None = None
+    ) -> Langevin:
+        """Return the sampler for a model of scores; more steps where there is no noise."""
+        default = 20 if model.sigma_min > 0 else 100
+        return cls(model.levels, steps or default, step_size)
 
     @property
     def draws(self) -> int:

@@ -2,76 +2,46 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from arcsm_cli.errors import UsageError
 from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.models.mle import ARMLE
+from arcsm_cli.options import flag, options_of
 from arcsm_cli.registry import SAMPLERS, any_of
-from arcsm_cli.sampling.ancestral import Ancestral
 from arcsm_cli.sampling.draw import Sampler
-from arcsm_cli.sampling.grid import Grid
-from arcsm_cli.sampling.langevin import Langevin
-from arcsm_cli.sampling.ode import ProbabilityFlow
-
-_FEW = 256  # dimensions
 
 
 def default_sampler(model: AutoregressiveModel) -> Sampler:
-    """Return ``ode`` for joint AR-CSMs, ``langevin`` for others, ``ancestral`` for likelihoods."""
-    return choose_sampler(model, None)
+    """Return the first of the registry's samplers that fits a model."""
+    return choose_sampler(model)
 
 
-def choose_sampler(
-    model: AutoregressiveModel,
-    name: str | None,
-    *,
-    steps: int | None = None,
-    step_size: float | None = None,
-    points: int | None = None,
-) -> Sampler:
+def choose_sampler(model: AutoregressiveModel, name: str | None = None, **given: Any) -> Sampler:
     """Return a sampler for a model.
 
     Arguments:
         name: of `arcsm_cli.registry.SAMPLERS`, or None for the model's default.
-        steps: Heun steps (ode) or Langevin steps a level.
-        step_size: of Langevin.
-        points: of the grid.
+        given: of the samplers' own options, those that were given; None is not.
 
     Raises:
         UsageError: if the sampler does not fit the model, or an option does not fit the sampler.
     """
-    joint, likelihood = model.config.annealing == "joint", isinstance(model, ARMLE)
-    if name is None:
-        name = "ancestral" if likelihood else "ode" if joint else "langevin"
-    fitting = SAMPLERS.tagged("densities" if likelihood else "scores")
-    if SAMPLERS.check(name) not in fitting:
+    likelihood, joint = isinstance(model, ARMLE), model.config.annealing == "joint"
+    kind = SAMPLERS.tagged("densities" if likelihood else "scores")
+    fitting = [name for name in kind if joint or not SAMPLERS.has(name, "joint")]
+    name = name or fitting[0]
+    if SAMPLERS.check(name) not in kind:
         raise UsageError(
-            f"--sampler {name} does not fit a model of kind {model.kind}: use {any_of(fitting)}"
+            f"--sampler {name} does not fit a model of kind {model.kind}: use {any_of(kind)}"
         )
-    options = {"--steps": steps, "--step-size": step_size, "--points": points}
-    takes = {"ode": {"--steps"}, "langevin": {"--steps", "--step-size"}, "grid": {"--points"}}
-    takes["ancestral"] = set()
-    for option, value in options.items():
-        if value is not None and option not in takes[name]:
-            raise UsageError(f"{option} does not apply to --sampler {name}")
-    if isinstance(model, ARMLE):
-        return Ancestral(model.head.draws)
-    if name == "ode":
-        if not joint:
-            raise UsageError(
-                f"--sampler ode needs a model of joint annealing, this one is "
-                f"{model.config.annealing}: use langevin or grid"
-            )
-        # Few dimensions cost little: take care over each. Many, such as pixels, weigh less singly,
-        # and five steps end within a tenth of sigma_min of the exact flow.
-        few = model.config.dimensions <= _FEW
-        wide = model.levels[0] >= 3.0 * float(model.sd.max())
-        return ProbabilityFlow(
-            model.levels[0],
-            model.sigma_min,
-            steps=steps or (16 if few else 5),
-            exact_start=few or not wide,
+    if name not in fitting:
+        raise UsageError(
+            f"--sampler {name} needs a model of joint annealing, this one is "
+            f"{model.config.annealing}: use {any_of(fitting)}"
         )
-    if name == "langevin":
-        default = 20 if model.sigma_min > 0 else 100
-        return Langevin(model.levels, default if steps is None else steps, step_size)
-    return Grid(model.sigma_min, 256 if points is None else points)
+    chosen = {option: value for option, value in given.items() if value is not None}
+    for option in chosen.keys() - options_of(SAMPLERS.options(name)).keys():
+        raise UsageError(f"{flag(option)} does not apply to --sampler {name}")
+    sampler: Sampler = SAMPLERS[name].for_model(model, **chosen)
+    return sampler
