@@ -27,6 +27,7 @@ class Purpose(Enum):
     INITIAL_WEIGHTS = ("index", 3)
     DROPOUT = ("index", 4)
     FRAMES = ("index", 5)
+    SUBSET = ("index", 6)
 
     SAMPLES = ("example", 0)
     CORRUPTION = ("example", 1 << 62)

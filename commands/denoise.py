@@ -134,6 +134,7 @@ def run(
     )
     from arcsm_cli.distributed.ranks import joined
     from arcsm_cli.evaluation.figures import check_shape, collect
+    from arcsm_cli.evaluation.overlap import Trained
     from arcsm_cli.io.provenance import extend, sha256_file
     from arcsm_cli.io.sample_output import check_sample_output, sample_output
     from arcsm_cli.io.streams import label, local_input
@@ -166,6 +167,9 @@ def run(
         )
         with stream as examples:
             check_shape(network, examples)
+            # What is clean will be measured; what is not is only to be restored.
+            told = corruption is not None and ranks.is_first
+            overlap = Trained.of(checkpoint).overlap(examples) if told else {}
             estimated = None
             if corruption is None and sigma is None and image:
                 # Twice: the model sees [0, 1] as [-1, 1].
@@ -200,4 +204,4 @@ def run(
         figures: dict[str, object] = {"samples": count}
         if denoiser.sigma is not None:
             figures["sigma"] = denoiser.sigma
-        print_result({"method": denoiser.method, "metrics": figures}, json=True)
+        print_result({"method": denoiser.method, "metrics": figures} | overlap, json=True)

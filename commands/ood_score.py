@@ -140,6 +140,7 @@ def run(
     from arcsm_cli.evaluation.ood import choose_statistics, needs_reference, score
     from arcsm_cli.evaluation.ood_reference import Request, distance_from, find_reference
     from arcsm_cli.evaluation.ood_report import readable, report
+    from arcsm_cli.evaluation.overlap import Trained
     from arcsm_cli.io.provenance import extend, sha256_file
     from arcsm_cli.io.sample_output import check_sample_output, sample_output
     from arcsm_cli.io.streams import label, local_input
@@ -171,13 +172,22 @@ def run(
             )
 
         config = network.config
+        trained = Trained.of(checkpoint)
+        overlaps: dict[str, Any] = {}
 
         def opened(spec: str) -> "Examples":
             stream = open_stream(
-                spec, options, default_split="test", like=config.shape, names=config.columns
+                spec,
+                options,
+                default_split="test",
+                like=config.shape,
+                names=config.columns,
+                part=trained.unseen,
             )
             examples = stack.enter_context(stream)
             check_shape(network, examples)
+            if ranks.is_first and (found := trained.overlap(examples)):
+                overlaps[spec] = found["overlap"]
             return examples
 
         inside = opened(data)
@@ -188,7 +198,7 @@ def run(
             wanted = Request(
                 model_file=model,
                 checkpoint=inputs[model],
-                provenance=checkpoint.provenance,
+                trained=trained,
                 data=reference,
                 limit=reference_limit,
                 options=options,
@@ -237,6 +247,8 @@ def run(
         result["against"] = [
             {"name": name, "examples": len(examples)} for name, examples in others.items()
         ]
+    if overlaps:
+        result["overlap"] = overlaps
     if typical is not None:
         result["reference"] = {"data": typical.data, "examples": typical.count}
     draws = BOOTSTRAP if bootstrap is None else bootstrap

@@ -10,9 +10,10 @@ from arcsm_cli.cli.options import (
     resolve_device,
 )
 from arcsm_cli.data.options import DataOptions
+from arcsm_cli.errors import UsageError
 from arcsm_cli.models.architecture import Architecture, Conditionals, Noise
 from arcsm_cli.options import Given
-from arcsm_cli.training.run import Keeping, find_place, run_training
+from arcsm_cli.training.run import Beginning, Keeping, find_place, run_training
 from arcsm_cli.training.settings import Goal, StagedPasses, Training, TrainSettings
 
 
@@ -26,6 +27,7 @@ def run(
     noise: Given[Noise],
     passes: Given[StagedPasses],
     training: Given[TrainSettings],
+    beginning: Beginning,
     keeping: Keeping,
     device: Device = "auto",
     seed: Seed = 0,
@@ -54,35 +56,45 @@ def run(
       arcsm train mnist --context pixelcnn --objective mle -o pixelcnn.safetensors
       arcsm train digits --steps 300 -o - | arcsm sample - -n 16 -o digits.h5
     """
-    from arcsm_cli.data.spec import train_and_valid
+    from arcsm_cli.data.spec import load_training
     from arcsm_cli.distributed.ranks import joined
     from arcsm_cli.registry import OBJECTIVES
     from arcsm_cli.runtime import reuse_memory
     from arcsm_cli.training.configure import Choices, check_choices, model_config
+    from arcsm_cli.training.start import load_start
 
     choices = Choices(**architecture, **conditionals, **noise, objective=goal.objective)
     check_choices(choices)
     chosen = Training(**passes, **training)
     chosen.check(OBJECTIVES, goal.objective)
+    start = load_start(beginning.init)
     place = find_place(output, resume=keeping.resume, force=force)
     torch_device = resolve_device(device)
     reuse_memory()
 
     with joined(torch_device) as ranks:
-        examples, valid = train_and_valid(data, options)
-        config = model_config(examples, choices)
-        settings = chosen.about(examples=len(examples), image=config.is_image).settings(
-            objective=goal.objective, seed=seed, checkpoint_every=keeping.checkpoint_every
+        given = load_training(data, options)
+        config = model_config(given.train, choices)
+        if start is not None:
+            own = bool({"sigma_max", "sigma_min", "levels"} & noise.keys())
+            config = start.fitted(config, own_levels=own)
+        settings = chosen.about(examples=len(given.train), image=config.is_image).settings(
+            objective=goal.objective,
+            seed=seed,
+            checkpoint_every=keeping.checkpoint_every,
+            started_from="" if start is None else start.digest,
         )
+        if settings.patience and config.annealing == "staged":
+            raise UsageError("--patience ends a run, and is not for the stages of staged annealing")
         run_training(
             place,
             config,
             settings,
             data,
-            examples,
-            valid,
+            given,
             device=torch_device,
             log_dir=keeping.log_dir,
             ranks=ranks,
             json=json,
+            start=start,
         )

@@ -12,7 +12,7 @@ from arcsm_cli.cli.options import (
 from arcsm_cli.data.options import DataOptions
 from arcsm_cli.models.vae_config import VAEOptions
 from arcsm_cli.options import Given
-from arcsm_cli.training.run import Keeping, find_place, run_training
+from arcsm_cli.training.run import Beginning, Keeping, find_place, run_training
 from arcsm_cli.training.settings import Passes, VAESettings, VAETraining
 
 
@@ -23,6 +23,7 @@ def run(
     model: Given[VAEOptions],
     passes: Given[Passes],
     training: Given[VAESettings],
+    beginning: Beginning,
     keeping: Keeping,
     device: Device = "auto",
     seed: Seed = 0,
@@ -48,36 +49,42 @@ def run(
       arcsm vae-train celeba --center-crop 140 --resize 64 -o faces.safetensors --resume
       arcsm vae-train digits --steps 500 -o - | arcsm sample - -n 16 -o digits.h5
     """
-    from arcsm_cli.data.spec import train_and_valid
+    from arcsm_cli.data.spec import load_training
     from arcsm_cli.distributed.ranks import joined
     from arcsm_cli.options import check_needs
     from arcsm_cli.registry import METHODS
     from arcsm_cli.runtime import reuse_memory
+    from arcsm_cli.training.start import load_start
     from arcsm_cli.training.vae_configure import VAEChoices, vae_config
 
     choices = VAEChoices(**model)
     check_needs(model, VAEOptions, METHODS, choices.method)
     chosen = VAETraining(**passes, **training)
     chosen.check(METHODS, choices.method)
+    start = load_start(beginning.init)
     place = find_place(output, resume=keeping.resume, force=force)
     torch_device = resolve_device(device)
     reuse_memory()
 
     with joined(torch_device) as ranks:
-        examples, valid = train_and_valid(data, options)
-        config = vae_config(examples, choices)
-        settings = chosen.about(examples=len(examples), network=config.network).settings(
-            seed=seed, checkpoint_every=keeping.checkpoint_every
+        given = load_training(data, options)
+        config = vae_config(given.train, choices)
+        if start is not None:
+            config = start.fitted(config)
+        settings = chosen.about(examples=len(given.train), network=config.network).settings(
+            seed=seed,
+            checkpoint_every=keeping.checkpoint_every,
+            started_from="" if start is None else start.digest,
         )
         run_training(
             place,
             config,
             settings,
             data,
-            examples,
-            valid,
+            given,
             device=torch_device,
             log_dir=keeping.log_dir,
             ranks=ranks,
             json=json,
+            start=start,
         )

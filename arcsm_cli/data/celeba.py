@@ -26,7 +26,7 @@ def read_celeba(name: str, split: str, options: DataOptions) -> Dataset:
 def load_celeba(split: str, options: DataOptions) -> Dataset:
     """Return a split of the aligned faces (8 bits), cropped and resized while they are decoded.
 
-    Only the first ``options.limit`` of them are decoded.
+    Only those that ``options`` takes are decoded.
 
     Raises:
         UnavailableError: It is not below the data folder and could not, or may not, be fetched.
@@ -35,10 +35,10 @@ def load_celeba(split: str, options: DataOptions) -> Dataset:
     """
     folder = options.root / "celeba"
     ensure("celeba", folder, [IMAGES, PARTITION], options, _fetch)
-    names = _partition(folder / PARTITION, _NUMBERS[split])[: options.limit]
+    names = _partition(folder / PARTITION, _NUMBERS[split])
+    paths = [folder / IMAGES / names[row] for row in options.chosen(len(names)).tolist()]
     name = f"celeba:{split}"
-    pictures = [Picture.at(folder / IMAGES / file) for file in names]
-    return Dataset(name, load_images(pictures, options, name)[0])
+    return Dataset(name, load_images([Picture.at(path) for path in paths], options, name)[0])
 
 
 def _partition(path: Path, number: str) -> list[str]:

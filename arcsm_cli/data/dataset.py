@@ -32,6 +32,7 @@ class Dataset:
         digest: SHA-256 of the input file, or of the bytes of ``values`` where there is no one file.
         source: Provenance chain of the input, oldest entry first.
         columns: Names of the columns of vectors, all different, where the source has names.
+        skipped: How many examples of the input could not be read and were left out.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Dataset:
     digest: str = ""
     source: list[dict[str, Any]] = field(default_factory=list)
     columns: tuple[str, ...] | None = None
+    skipped: int = 0
 
     def __post_init__(self) -> None:
         known = {2: (torch.float32, torch.float64), 4: (torch.uint8, torch.float32)}
@@ -133,26 +135,6 @@ def as_float(values: Tensor) -> Tensor:
 def fixed_order(count: int) -> Tensor:
     """Return a permutation of ``range(count)`` (int64) that depends on nothing but ``count``."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(1_797))
-
-
-def split_rows(count: int, split: str, name: str) -> Tensor:
-    """Return the row numbers (int64) of a split of data that has no splits of its own.
-
-    A fixed shuffle of the rows is parted 80/10/10 into train, valid and test.
-
-    Raises:
-        UsageError: There are too few rows for three splits.
-    """
-    if count < 3:
-        raise UsageError(f"{label(name)} is too short for splits: give it without ':{split}'")
-    tenth = max(1, count // 10)
-    order = fixed_order(count)
-    parts = {
-        "train": slice(None, -2 * tenth),
-        "valid": slice(-2 * tenth, -tenth),
-        "test": slice(-tenth, None),
-    }
-    return order[parts[split]]
 
 
 def content_digest(values: Tensor) -> str:

@@ -4,18 +4,18 @@ from collections import Counter
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from arcsm_cli.data.dataset import DataOptions, Dataset, split_rows
+from arcsm_cli.data.dataset import DataOptions, Dataset
 from arcsm_cli.data.images import load_images
 from arcsm_cli.data.listing import Listing, listing_of, readable
 from arcsm_cli.data.names import SPLIT_FOLDERS, SPLITS
+from arcsm_cli.data.splits import ALL, Hashes, file_hash, split_rows
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.io.provenance import sha256_file
 from arcsm_cli.io.streams import label, show
 from arcsm_cli.notices import note
-
-ALL = "all"
 
 _SHOWN = 10  # names in a message
 
@@ -24,10 +24,10 @@ class ImageFolder:
     """Images in a folder or an archive, or a file of one or several pages.
 
     If it has folders called ``train``, ``valid`` or ``test``, or by another usual name of these
-    (`names.SPLIT_FOLDERS`), they are its splits. Otherwise, it is one set of images, and a split of
-    it a fixed shuffle parted 80/10/10. All images below a folder count, in the order of their
-    paths; when each lies in a sub-folder, the first one is its class, numbered in the order of the
-    names. What was recognised and what was skipped is said.
+    (`names.SPLIT_FOLDERS`), they are its splits. Otherwise, it is one set of images, whose splits
+    follow from the bytes of each file (see `arcsm_cli.data.splits`). All images below a folder
+    count, in the order of their paths; when each lies in a sub-folder, the first one is its class,
+    numbered in the order of the names. What was recognised and what was skipped is said.
 
     Arguments:
         path: Where, as of `listing.holds_pictures`.
@@ -89,8 +89,26 @@ class ImageFolder:
             f"{_names(self.beside)}: {where}:{split} is that folder, {where}:{ALL} all of them"
         )
 
+    @cached_property
+    def hashes(self) -> Hashes:
+        """A hash of the bytes of each file: no image is decoded only to be left out.
+
+        Raises:
+            MissingInputError, DamagedInputError: As of `listing`; also if one cannot be read.
+        """
+        found = []
+        with readable(self.path, list(self.listing.pictures.values())) as pictures:
+            for picture in pictures:
+                with picture.open() as file:
+                    found.append(file_hash(file))
+        return np.array(found, np.uint64)
+
+    def chosen(self) -> bool:
+        """Whether a command of this program chose the examples: never."""
+        return False
+
     def load(self, split: str | None, options: DataOptions) -> Dataset:
-        """Decode the first ``options.limit`` images of a split, or of everything for ``None``.
+        """Decode the images of a split that ``options`` takes, or of everything for ``None``.
 
         Raises:
             DamagedInputError: There are no images, or one is damaged or of another size.
@@ -110,17 +128,22 @@ class ImageFolder:
         labels = None
         if all(len(parts) > 1 for parts in pictures):
             labels = torch.tensor([classes.index(parts[0]) for parts in pictures])
-        chosen = list(pictures.values())
+        rows = torch.arange(len(pictures))
         if split in SPLITS and top is None:
-            rows = split_rows(len(chosen), split, str(self.path))
-            chosen = [chosen[row] for row in rows.tolist()]
-            labels = None if labels is None else labels[rows]
-        chosen = chosen[: options.limit]
+            rows = split_rows(self.hashes, split, str(self.path))
+        rows = rows[options.chosen(len(rows))]
+        every = list(pictures.values())
+        taken = [every[row] for row in rows.tolist()]
         self._say(split, len(pictures), None if labels is None else classes)
-        with readable(self.path, chosen) as open_to_all:
+        with readable(self.path, taken) as open_to_all:
             values, places = load_images(open_to_all, options, name)
-        digest = "" if self.path.is_dir() else sha256_file(self.path)
-        return Dataset(name, values, None if labels is None else labels[places], digest)
+        return Dataset(
+            name,
+            values,
+            None if labels is None else labels[rows][places],
+            "" if self.path.is_dir() else sha256_file(self.path),
+            skipped=len(taken) - len(set(places.tolist())) if options.skip_damaged else 0,
+        )
 
     def _say(self, split: str | None, count: int, classes: list[str] | None) -> None:
         parts = [f"{count} files"]

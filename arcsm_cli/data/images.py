@@ -94,7 +94,7 @@ def load_images(
         transparent = decoders.transparent()
     if len(damaged) == len(pictures):
         raise DamagedInputError(f"{label(name)}: none of its {len(damaged)} images can be read")
-    values, places = images.all(options.limit)
+    values, places = images.all(options.limit or options.shuffle)
     if options.value_range is None:
         require_bright(decoders.brightest, label(name))
     if damaged:

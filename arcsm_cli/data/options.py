@@ -1,14 +1,19 @@
 """What the command line says about data, besides the specification itself."""
 
+from __future__ import annotations
+
 import csv
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from arcsm_cli.errors import UsageError
 from arcsm_cli.options import check_bounds, option
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class DataOptions:
         resize: Side in pixels to which images are resized (antialiased), after cutting the
             longer side to a square.
         limit: Take only the first ``limit`` examples.
+        shuffle: Take only ``shuffle`` examples, at random.
         header: Whether the first line of a text table names its columns; None to find out.
         columns, drop: The columns of vectors that are taken, in this order, and that are left out:
             names or numbers from 1, see `column_list`.
@@ -35,10 +41,12 @@ class DataOptions:
         background: What shows where images are transparent; ``None`` is white, and leaves two and
             four channels of arrays for what they are.
         skip_damaged: Go on past image files that cannot be read.
-        seed: Seed of the generated references (``uniform``, ``constant-uniform``); the command's.
+        seed: Seed of ``shuffle`` and of the generated references (``uniform``,
+            ``constant-uniform``); the command's.
 
     Raises:
-        UsageError: A number is out of bounds, or a list of columns, a layout or a range is none.
+        UsageError: A number is out of bounds, ``limit`` and ``shuffle`` are both given, or a list
+            of columns, a layout or a range is none.
     """
 
     data_dir: Path | None = option(
@@ -54,6 +62,9 @@ class DataOptions:
     )
     resize: int | None = option(None, "Scale images to N x N pixels.", metavar="N", least=1)
     limit: int | None = option(None, "Take the first N examples.", metavar="N", least=1)
+    shuffle: int | None = option(
+        None, "Take N examples at random, the same at an equal seed.", metavar="N", least=1
+    )
     header: Literal["yes", "no"] | None = option(
         None, "Whether the first line of a table names its columns.", shown="found out"
     )
@@ -90,9 +101,32 @@ class DataOptions:
         check_bounds(self)
         column_list("--columns", self.columns)
         column_list("--drop", self.drop)
+        if self.limit is not None and self.shuffle is not None:
+            raise UsageError("give --limit (the first N) or --shuffle (N at random), not both")
         if self.layout is not None:
             _check_layout(self.layout)
         _ = self.black_and_white
+
+    def chosen(self, count: int) -> Tensor:
+        """Return which of ``count`` examples are taken (int64), in order; all if there are fewer.
+
+        Example:
+            >>> DataOptions(limit=2).chosen(5).tolist(), DataOptions(shuffle=9).chosen(3).tolist()
+            ([0, 1], [0, 1, 2])
+        """
+        import torch
+
+        from arcsm_cli.randomness import Purpose, generator_for
+
+        if self.shuffle is None or self.shuffle >= count:
+            return torch.arange(min(count, self.limit or count))
+        generator = generator_for(self.seed, Purpose.SUBSET, 0)
+        return torch.randperm(count, generator=generator)[: self.shuffle]
+
+    @property
+    def everything(self) -> DataOptions:
+        """The same options, but for all examples."""
+        return replace(self, limit=None, shuffle=None)
 
     @property
     def black_and_white(self) -> tuple[float, float] | None:

@@ -1,5 +1,7 @@
 """DATA specifications: ``NAME[:SPLIT]``, a path, ``PATH:SPLIT`` or ``-``.
 
+Files and folders without splits of their own have those of `arcsm_cli.data.splits`.
+
 Names win over paths (write ``./digits`` for a folder of that name), and a path that exists wins
 over one with a split.
 """
@@ -10,16 +12,24 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 from arcsm_cli.data.columns import choose, fitted
-from arcsm_cli.data.dataset import DataOptions, Dataset, require_finite, split_rows
-from arcsm_cli.data.folders import ALL, ImageFolder
+from arcsm_cli.data.dataset import DataOptions, Dataset, require_finite
+from arcsm_cli.data.folders import ImageFolder
 from arcsm_cli.data.images import fit
 from arcsm_cli.data.listing import holds_pictures
 from arcsm_cli.data.names import (
-    SPLITS,
     splits_of,
     suggestion,
+)
+from arcsm_cli.data.splits import (
+    ALL,
+    PARTS,
+    Hashes,
+    content_hashes,
+    count_of,
+    split_rows,
 )
 from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError
 from arcsm_cli.io.streams import label, show
@@ -29,23 +39,36 @@ MAX_DIMENSIONS = 1024
 """Largest D of ``gaussian:D``."""
 
 
+class _Undivided(Protocol):
+    """A source without splits of its own, which has those of `arcsm_cli.data.splits`."""
+
+    @property
+    def hashes(self) -> Hashes:
+        """What decides the split of each example."""
+
+    def chosen(self) -> bool:
+        """Whether a command of this program wrote it, and chose its examples."""
+
+
 @dataclass(frozen=True)
 class _Source:
     """Something that data can be read from.
 
-    ``splits`` are those it has; ``whole`` says that all of it is read when none is asked for;
-    ``doubt`` says why one has to be.
+    ``splits`` are those it can be asked for, none of a reference. ``read`` takes one of them, or
+    None for everything. ``doubt`` says why one has to be named.
     """
 
     name: str
     splits: tuple[str, ...]
-    whole: bool
-    read: Callable[[str | None], Dataset]
+    read: Callable[[str | None, DataOptions], Dataset]
+    undivided: _Undivided | None = None
     doubt: str = ""
 
     def choose(self, asked: str | None, default: str) -> str | None:
         """Return the split to read, ``None`` for everything."""
-        if asked is None and self.whole:
+        if asked is None and (self.undivided or not self.splits):
+            return None
+        if asked == ALL and self.undivided:
             return None
         if asked is None and self.doubt:
             raise DamagedInputError(self.doubt)
@@ -56,6 +79,24 @@ class _Source:
         return split
 
 
+class TrainingData(NamedTuple):
+    """What a run is given of DATA.
+
+    Attributes:
+        train, valid: to train on, and held out for the validation loss.
+        part: the split trained on, of a source that has those of `arcsm_cli.data.splits`; else
+            empty.
+        whole: how many examples such a source has.
+        test: how many of them are left for the test.
+    """
+
+    train: Dataset
+    valid: Dataset
+    part: str = ""
+    whole: int = 0
+    test: int = 0
+
+
 def load_data(
     spec: str,
     options: DataOptions,
@@ -63,6 +104,7 @@ def load_data(
     default_split: str,
     like: tuple[int, ...] | None = None,
     names: Sequence[str] = (),
+    part: Callable[[Dataset], str | None] | None = None,
 ) -> Dataset:
     """Load the data that a specification names.
 
@@ -73,6 +115,8 @@ def load_data(
             file is then taken as a whole.
         like: Shape of one example of the model, which ``uniform`` and ``constant-uniform`` take.
         names: Of the model's columns, as which those of a table are taken, in the model's order.
+        part: Of a source without splits of its own, when ``spec`` names none: given all of it,
+            says which split to take, ``None`` for everything.
 
     Returns:
         The examples: images N x C x H x W or vectors N x D, at least one and all finite.
@@ -89,25 +133,40 @@ def load_data(
         torch.Size([100, 1, 8, 8])
     """
     source, asked = _open(spec, options, like)
-    return fitted(source.read(source.choose(asked, default_split)), names)
+    split = source.choose(asked, default_split)
+    undivided = source.undivided
+    if part is not None and asked is None and undivided is not None and not undivided.chosen():
+        split = part(fitted(source.read(None, options.everything), names))
+    return fitted(source.read(split, options), names)
 
 
-def train_and_valid(spec: str, options: DataOptions) -> tuple[Dataset, Dataset]:
+def load_training(spec: str, options: DataOptions) -> TrainingData:
     """Load training data and held-out validation data.
 
-    The validation split serves where the source has one (``options.limit`` holds for both).
-    Otherwise, a tenth of the training data is held out (see `Dataset.carve`); the test split is
-    never touched, unless ``spec`` names it as the data to train on.
+    The validation split serves where there is one: of the source's own, or of
+    `arcsm_cli.data.splits` for a file or a folder without. Otherwise, and of everything that such a
+    file holds (``FILE:all``, or a file that this program wrote), a tenth of the training data is
+    held out (see `Dataset.carve`). The test split is never touched, unless ``spec`` names it as the
+    data to train on. The choice of ``options`` holds for both.
 
     Raises:
         ArcsmError: As `load_data`; also if there are fewer than two examples.
     """
     source, asked = _open(spec, options, None)
+    undivided = source.undivided
+    if undivided is not None and asked is None and not undivided.chosen():
+        asked = "train"
     split = source.choose(asked, "train")
-    train = source.read(split)
+    train = source.read(split, options)
     if split == "train" and "valid" in source.splits:
-        return train, source.read("valid")
-    return train.carve()
+        valid = source.read("valid", options)
+    else:
+        train, valid = train.carve()
+    if undivided is None or split is None:
+        return TrainingData(train, valid)
+    hashes = undivided.hashes
+    test = count_of(hashes, "test") if split == "train" else 0
+    return TrainingData(train, valid, split, len(hashes), test)
 
 
 def _open(
@@ -120,7 +179,7 @@ def _open(
         if SOURCES.has(name, "sized"):
             size, colon, split = split.partition(":")
             name = f"{name}:{_dimensions(spec, name, size)}"
-        return _named(name, options, like), split if colon else None
+        return _named(name, like), split if colon else None
     path, member, asked = _parts(spec)
     if path == "-" or os.path.exists(path):
         return _path(path, member, options), asked
@@ -149,16 +208,16 @@ def _parts(spec: str) -> tuple[str, str, str | None]:
     return spec, "", None
 
 
-def _named(name: str, options: DataOptions, like: tuple[int, ...] | None) -> _Source:
+def _named(name: str, like: tuple[int, ...] | None) -> _Source:
     kind = name.partition(":")[0]
     load = SOURCES[kind]
 
-    def read(split: str | None) -> Dataset:
+    def read(split: str | None, options: DataOptions) -> Dataset:
         if split is None:
             return choose(load(name, like, options), options)
         return _finish(choose(_loaded(kind, load(name, split, options)), options), options)
 
-    return _Source(name, splits_of(kind), SOURCES.has(kind, "shaped"), read)
+    return _Source(name, splits_of(kind), read)
 
 
 def _loaded(kind: str, data: Dataset) -> Dataset:
@@ -173,13 +232,16 @@ def _loaded(kind: str, data: Dataset) -> Dataset:
 def _pictures(path: str, options: DataOptions) -> _Source:
     folder = ImageFolder(Path(path))
 
-    def read(split: str | None) -> Dataset:
+    def read(split: str | None, options: DataOptions) -> Dataset:
         return choose(folder.load(split, options), options)
 
+    if len(folder.listing.pictures) == 1:  # its pages are examples
+        plain = replace(options, center_crop=None, resize=None)
+        return _held(path, lambda limit: read(None, replace(plain.everything, limit=limit)))
     if not folder.folders:
-        return _Source(path, SPLITS, True, read)
+        return _Source(path, PARTS, read, folder)
     splits = (*folder.folders, ALL) if folder.doubt else tuple(folder.folders)
-    return _Source(path, splits, False, read, folder.doubt)
+    return _Source(path, splits, read, doubt=folder.doubt)
 
 
 def _path(path: str, member: str, options: DataOptions) -> _Source:
@@ -187,23 +249,40 @@ def _path(path: str, member: str, options: DataOptions) -> _Source:
         if member:
             raise UsageError(f"{label(path)} holds images: '::' is of files of arrays")
         return _pictures(path, options)
+    name = f"{path}::{member}" if member else path
 
-    @functools.cache  # standard input cannot be read a second time
-    def everything(limit: int | None) -> Dataset:
+    def load(limit: int | None) -> Dataset:
         from arcsm_cli.data.files import load_file
 
         return replace(load_file(path, limit, options, member), name=name)
 
-    name = f"{path}::{member}" if member else path
+    return _held(name, load)
 
-    def read(split: str | None) -> Dataset:
+
+def _held(name: str, load: Callable[[int | None], Dataset]) -> _Source:
+    held = _Held(name, load)
+    return _Source(name, PARTS, held.read, held)
+
+
+class _Held:
+    """A file or standard input, read once: of ``load``, the first so many of its examples."""
+
+    def __init__(self, name: str, load: Callable[[int | None], Dataset]) -> None:
+        self.name, self.everything = name, functools.cache(load)
+
+    @functools.cached_property
+    def hashes(self) -> Hashes:
+        return content_hashes(self.everything(None).values)
+
+    def chosen(self) -> bool:
+        return bool(self.everything(None).source)
+
+    def read(self, split: str | None, options: DataOptions) -> Dataset:
         if split is None:
-            return _finish(everything(options.limit), options)
-        whole = everything(None)
-        rows = split_rows(len(whole), split, name)
-        return _finish(whole.select(rows[: options.limit], f"{name}:{split}"), options)
-
-    return _Source(name, SPLITS, True, read)
+            return _finish(self.everything(options.limit), options)
+        rows = split_rows(self.hashes, split, self.name)
+        rows = rows[options.chosen(len(rows))]
+        return _finish(self.everything(None).select(rows, f"{self.name}:{split}"), options)
 
 
 def _dimensions(spec: str, name: str, text: str) -> int:
@@ -213,8 +292,9 @@ def _dimensions(spec: str, name: str, text: str) -> int:
 
 
 def _finish(data: Dataset, options: DataOptions) -> Dataset:
-    """Apply the limit, the crop and the size; those that have been applied change nothing."""
-    data = data.limit(options.limit)
+    """Apply the choice, the crop and the size; those that have been applied change nothing."""
+    if len(rows := options.chosen(len(data))) < len(data):
+        data = data.select(rows)
     if options.center_crop is None and options.resize is None:
         return data
     if data.kind == "vector":

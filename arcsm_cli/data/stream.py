@@ -7,7 +7,7 @@ whole and offered through the same interface, that of `arcsm_cli.data.dataset.Da
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from arcsm_cli.data.batch import Batch
 from arcsm_cli.data.columns import check_options, selected
-from arcsm_cli.data.dataset import DataOptions
+from arcsm_cli.data.dataset import DataOptions, Dataset
 from arcsm_cli.data.hdf5 import is_ours
 from arcsm_cli.data.images import fit
 from arcsm_cli.data.spec import load_data
@@ -156,12 +156,14 @@ def open_stream(
     default_split: str,
     like: tuple[int, ...] | None = None,
     names: Sequence[str] = (),
+    part: Callable[[Dataset], str | None] | None = None,
 ) -> Iterator[Examples]:
     """Open the data that a specification names for reading in batches, while the context lasts.
 
     Arguments:
-        spec, options, default_split, like, names: as for `load_data`. A sample file with a split
-            (``samples.h5:test``), whose rows are shuffled, is loaded as a whole.
+        spec, options, default_split, like, names, part: as for `load_data`. A sample file is loaded
+            as a whole where a split of it is named (``samples.h5:test``), or examples of it are
+            taken at random.
 
     Raises:
         ArcsmError: as `load_data`.
@@ -172,17 +174,21 @@ def open_stream(
         [2, 2, 1]
     """
     if not _is_file(spec):
-        yield load_data(spec, options, default_split=default_split, like=like, names=names)
+        yield load_data(
+            spec, options, default_split=default_split, like=like, names=names, part=part
+        )
         return
     with local_input(spec) as path:
-        if sniff(path) == "samples" and is_ours(path):
+        if sniff(path) == "samples" and is_ours(path) and options.shuffle is None:
             with SampleFile(path) as file:
                 yield SampleStream(file, spec, sha256_file(path), options, names)
             return
         # A pipe can be read only once: from here on its spool file stands for it.
         where = spec if os.path.isfile(spec) and spec != "-" else os.fspath(path)
-        data = load_data(where, options, default_split=default_split, like=like, names=names)
-        yield replace(data, name=spec)
+        data = load_data(
+            where, options, default_split=default_split, like=like, names=names, part=part
+        )
+        yield replace(data, name=spec + data.name.removeprefix(where))
 
 
 def _is_file(spec: str) -> bool:

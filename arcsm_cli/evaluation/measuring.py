@@ -96,6 +96,7 @@ def measure_model(
         noise_bpd,
         summary,
     )
+    from arcsm_cli.evaluation.overlap import Trained
     from arcsm_cli.io.sample_output import check_sample_output
 
     name, model = source.name, source.model
@@ -107,15 +108,18 @@ def measure_model(
             raise UsageError(f"--metric {metric} is of scores, {name} has none: use nll or bpd")
     if method is not None and not {"nll", "bpd"} & set(metrics):
         raise UsageError(f"--method {method} applies to the metrics nll and bpd alone")
+    trained = Trained.of(source.checkpoint)
     stream = open_stream(
         source.data,
         options,
         default_split="test",
         like=model.config.shape,
         names=model.config.columns,
+        part=trained.unseen,
     )
     with stream as examples:
         check_shape(model, examples)
+        overlap = trained.overlap(examples) if ranks.is_first else {}
         batches = evaluate(
             model,
             examples,
@@ -135,7 +139,7 @@ def measure_model(
         "data": examples.name,
         "examples": len(examples),
         "metrics": summary(model, figures, metrics),
-    }
+    } | overlap
     if "nll" in figures:
         result["density"] = density_text(model, perturbed=perturb)
         result["method"] = method or default_method(model)
@@ -163,6 +167,7 @@ def measure_vae(
         ArcsmError: options that do not fit the model, data that do not, an output in the way.
     """
     from arcsm_cli.data.stream import open_stream
+    from arcsm_cli.evaluation.overlap import Trained
     from arcsm_cli.evaluation.vae_metrics import (
         check_metrics,
         evaluate_vae,
@@ -184,11 +189,18 @@ def measure_vae(
             raise UsageError(f"-o writes figures of examples; {', '.join(features)} have none")
         check_sample_output(target.output, force=target.force)
     config = source.model.config
+    trained = Trained.of(source.checkpoint)
     stream = open_stream(
-        source.data, options, default_split="test", like=config.shape, names=config.columns
+        source.data,
+        options,
+        default_split="test",
+        like=config.shape,
+        names=config.columns,
+        part=trained.unseen,
     )
     with stream as examples:
         check_metrics(source.model, examples, features)
+        overlap = trained.overlap(examples) if ranks.is_first else {}
         size = target.batch_size or 20
         how = replace(how, metrics=likelihoods)
         result: dict[str, Any] = {
@@ -196,7 +208,7 @@ def measure_vae(
             "data": examples.name,
             "examples": len(examples),
             "metrics": {},
-        }
+        } | overlap
         if likelihoods:
             with progress(ticks(examples, how, size, ranks), "evaluating") as bar:
                 batches = evaluate_vae(

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from arcsm_cli.evaluation.figures import Found, check_shape, collect
 from arcsm_cli.evaluation.model_metrics import MULTISCALE, evaluate
 from arcsm_cli.evaluation.multiscale import FIGURES, Mahalanobis, Moments, levels_of
 from arcsm_cli.evaluation.ood import BASES, statistics_of
+from arcsm_cli.evaluation.overlap import Trained
 from arcsm_cli.io.reference_file import (
     Reference,
     Spread,
@@ -52,7 +52,7 @@ class Request:
     Attributes:
         model_file: the checkpoint's path; ``-`` and pipes have no place beside them to keep one.
         checkpoint: SHA-256 of the checkpoint.
-        provenance: of the checkpoint, whose last training names the data.
+        trained: what the checkpoint tells of the data that it was trained on.
         data: ``--reference``, or None for the data that the model was trained on.
         limit: ``--reference-limit``, or None.
         options: of data, but for the limit.
@@ -62,7 +62,7 @@ class Request:
 
     model_file: str
     checkpoint: str
-    provenance: list[dict[str, Any]]
+    trained: Trained
     data: str | None
     limit: int | None
     options: DataOptions
@@ -122,25 +122,14 @@ def distance_from(reference: Reference) -> Mahalanobis:
     return Mahalanobis(np.array(spread.mean), np.array(spread.covariance))
 
 
-def training_data(provenance: list[dict[str, Any]]) -> tuple[str, str]:
-    """Return the DATA of the last ``train`` in a chain, and the SHA-256 recorded of it.
+def training_data(trained: Trained) -> tuple[str, str]:
+    """Return the DATA that a model was trained on, and the SHA-256 recorded of it.
 
     Raises:
-        UsageError: the chain does not tell.
+        UsageError: the checkpoint does not tell.
     """
-    for step in reversed(provenance):
-        if step.get("command") != "train":
-            continue
-        inputs, arguments = step.get("inputs"), step.get("arguments")
-        if not isinstance(inputs, dict) or not isinstance(arguments, list):
-            break
-        # Besides DATA, only a --config file and plugins are inputs of a training.
-        configs = {after for option, after in pairwise(arguments) if option == "--config"}
-        configs |= {f"{text}".partition("--config=")[2] for text in arguments}
-        found = [n for n in inputs if n not in configs and not n.startswith("--plugin ")]
-        if len(found) == 1 and found[0] != "-":
-            return found[0], str(inputs[found[0]])
-        break
+    if len(trained.inputs) == 1 and "-" not in trained.inputs:
+        return next(iter(trained.inputs.items()))
     raise UsageError(
         "the checkpoint does not tell which data it was trained on, and the statistic is relative "
         "to them: name them with --reference DATA"
@@ -172,20 +161,25 @@ def _source(reference: Reference) -> tuple[str, int, int]:
 def _open_training_data(
     model: AutoregressiveModel, wanted: Request, kept: Reference | None, limit: int
 ) -> Iterator[Examples]:
-    options = replace(wanted.options, limit=limit)
-    shape, names = model.config.shape, model.config.columns
+    options = replace(wanted.options, limit=limit, shuffle=None)
+    known: dict[str, Any] = {
+        "default_split": "train",
+        "like": model.config.shape,
+        "names": model.config.columns,
+        "part": wanted.trained.seen,
+    }
     if wanted.data is not None:
-        stream = open_stream(wanted.data, options, default_split="train", like=shape, names=names)
+        stream = open_stream(wanted.data, options, **known)
         with stream as examples:
             check_shape(model, examples)
             yield examples
         return
     again = kept is not None and kept.data != "-"
-    spec, digest = (kept.data, kept.digest) if kept and again else training_data(wanted.provenance)
+    spec, digest = (kept.data, kept.digest) if kept and again else training_data(wanted.trained)
     with ExitStack() as stack:
         try:
             _check_place(spec)
-            opened = open_stream(spec, options, default_split="train", like=shape, names=names)
+            opened = open_stream(spec, options, **known)
             examples = stack.enter_context(opened)
             check_shape(model, examples)
             if os.path.isfile(path_of(spec) or "") and examples.digest != digest:

@@ -100,6 +100,10 @@ class AutoregressiveTask:
         """Return D."""
         return model.config.dimensions
 
+    def noisy(self, model: AutoregressiveModel) -> bool:
+        """Return whether there is noise at all."""
+        return bool(model.config.levels[0] > 0)
+
     def pictures(self, model: AutoregressiveModel, seed: int, count: int) -> Tensor | None:
         """Return images without noise, or None for vectors."""
         if not model.config.is_image:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from arcsm_cli.data.batch import Batch
-from arcsm_cli.data.dataset import Dataset, as_float
+from arcsm_cli.data.dataset import Dataset, as_float, fixed_order
 from arcsm_cli.errors import ArcsmError
 from arcsm_cli.randomness import Draws, Purpose, generator_for
 from arcsm_cli.training.settings import TrainSettings
@@ -101,7 +101,8 @@ def train(state: TrainState, data: Dataset, valid: Dataset, observer: Observer) 
         observer: is told of steps and asked whether to stop.
 
     Returns:
-        True if the run is complete, False if it was stopped early; the state was saved either way.
+        True if the run is complete, which it is too when its patience is at an end; False if it was
+        stopped early. The state was saved either way.
 
     Raises:
         DivergedError: if loss, gradient or weights become NaN or infinite; nothing is saved then.
@@ -114,11 +115,14 @@ def train(state: TrainState, data: Dataset, valid: Dataset, observer: Observer) 
     saved = state.step
     unread: list[Tensor] = []
     loss: float | None = None
-    upcoming = batches.on(device, state.step) if state.step < total else None
+    going_on = state.step < total and not state.is_stalled
+    upcoming = batches.on(device, state.step) if going_on else None
     while upcoming is not None:
         stage, stage_step = divmod(state.step, settings.steps)
         if stage_step == 0 and stage > 0:
-            task.begin(model, state.average, stage)
+            if not settings.started_from:
+                task.begin(model, state.average, stage)
+            state.keep(task.trained(model, stage))
         lr = settings.learning_rate(stage_step)
         for group in state.optimizer.param_groups:
             group["lr"] = lr * group.get("rate", 1.0)
@@ -145,7 +149,11 @@ def train(state: TrainState, data: Dataset, valid: Dataset, observer: Observer) 
             _record(state, valid, lr)
             if not math.isfinite(state.history["valid_loss"][-1]):
                 raise _diverged(state.step, saved)
+            if state.waited == 0:
+                state.keep(task.trained(model, stage))
             observer.recorded(state)
+            if state.is_stalled:
+                upcoming, last, saving = None, True, True
         stopping = state.ranks.any(observer.stop_requested())
         if saving or stopping:
             if unread:
@@ -169,7 +177,8 @@ def _add_gradient(state: TrainState, data: Dataset, stored: Batch, stage: int) -
     generator = generator_for(settings.seed, Purpose.NOISE, state.step, device)
     batch = stored.holding(as_float(stored.x))
     prepared = task.prepare(state.model, batch, generator, settings, stage, training=True)
-    if state.step == 0 and task.fit(state.model, data, prepared, settings):
+    fresh = state.step == 0 and not settings.started_from
+    if fresh and task.fit(state.model, data, prepared, settings):
         state.begin_average()
     random, objective = Draws(generator, batch.size), task.objective(settings, training=True)
     count = settings.grad_accumulation if isinstance(settings, TrainSettings) else 1
@@ -233,7 +242,7 @@ def validation_loss(state: TrainState, valid: Dataset, stage: int) -> float:
     """Return the loss of the averaged weights on held-out data.
 
     The same examples and draws every time, so that curves show the model and not the draw; as many
-    examples as cost a few percent of the steps between two validations.
+    as cost a few percent of the steps between two validations.
     """
     model, task, settings = state.averaged_model(), state.task, state.settings
     share = settings.validate_every * settings.batch_size // 8
@@ -242,7 +251,8 @@ def validation_loss(state: TrainState, valid: Dataset, stage: int) -> float:
     generator = generator_for(settings.seed, Purpose.VALIDATION, 0, device)
     objective = task.objective(settings, training=False)
     total, seen = torch.zeros((), dtype=torch.float64), 0
-    for held_out in valid.limit(count).batches(settings.batch_size):
+    chosen = validation_set(valid, count, noisy=task.noisy(model))
+    for held_out in chosen.batches(settings.batch_size):
         batch = held_out.to(device)
         prepared = task.prepare(model, batch, generator, settings, stage, training=False)
         part = state.ranks.part(batch.size)
@@ -252,6 +262,16 @@ def validation_loss(state: TrainState, valid: Dataset, stage: int) -> float:
             total += float(loss) * own
         seen += batch.size
     return float(state.ranks.total(total)) / seen / task.unit(model)
+
+
+def validation_set(valid: Dataset, count: int, *, noisy: bool) -> Dataset:
+    """Return about ``count`` held-out examples.
+
+    Of many a fixed draw, since files are often sorted; few of them several times if an example's
+    loss is ``noisy``, so that the loss of a small set is not that of one draw of the noise.
+    """
+    rows = fixed_order(len(valid))[:count].sort().values
+    return valid.select(rows.repeat(math.ceil(count / len(rows)) if noisy else 1))
 
 
 def _diverged(step: int, saved: int) -> DivergedError:

@@ -10,14 +10,28 @@ from arcsm_cli.cli.progress import progress
 from arcsm_cli.cli.signals import StopFlag
 from arcsm_cli.cli.table import print_result
 from arcsm_cli.errors import Interrupted, OutputError, StoppedEarly, UsageError
+from arcsm_cli.notices import note
 from arcsm_cli.options import option
 
 if TYPE_CHECKING:
-    from arcsm_cli.data.dataset import Dataset
+    from arcsm_cli.data.spec import TrainingData
     from arcsm_cli.distributed.ranks import Ranks
     from arcsm_cli.models.restore import Config
     from arcsm_cli.training.settings import RunSettings
+    from arcsm_cli.training.start import Start
     from arcsm_cli.training.tensorboard import TensorBoard
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a run begins with."""
+
+    init: str | None = option(
+        None,
+        "Start from the weights of a model of this architecture, in its data scale.",
+        metavar="MODEL",
+        shown="none",
+    )
 
 
 @dataclass(frozen=True)
@@ -77,19 +91,21 @@ def run_training(
     config: "Config",
     settings: "RunSettings",
     data: str,
-    examples: "Dataset",
-    valid: "Dataset",
+    given: "TrainingData",
     *,
     device: str,
     log_dir: Path | None,
     ranks: "Ranks",
     json: bool,
+    start: "Start | None" = None,
 ) -> None:
     """Train from the start or from where a run stands, with progress, to the last checkpoint.
 
     Arguments:
         data: the specification of the examples.
+        given: the examples.
         ranks: train together; the first one writes.
+        start: what the weights begin with, fresh ones if None.
 
     Raises:
         StoppedEarly, Interrupted: a signal came; with everything saved, with nothing to save.
@@ -101,19 +117,23 @@ def run_training(
     from arcsm_cli.training.session import Session, fresh_state, resumed_state
     from arcsm_cli.training.silent import Follower
 
+    examples, valid = given.train, given.valid
     if min(settings.batch_size, len(examples)) < ranks.size:
         raise UsageError(
             f"--batch-size {settings.batch_size}: is for all {ranks.size} processes together, "
             "and each needs an example"
         )
-    entry = provenance_entry(seed=settings.seed, inputs={data: examples.digest})
+    begun = {} if start is None else {start.name: start.digest}
+    entry = provenance_entry(seed=settings.seed, inputs={data: examples.digest} | begun)
     # Of the examples themselves: the input's own digest does not see --limit or --resize.
     trained_on = content_digest(examples.values)
     earlier: list[dict[str, Any]] = []
+    chain = [] if start is None else start.provenance
     if place.going_on:
         state, earlier = resumed_state(place.output, config, settings, trained_on, device)
     else:
-        state = fresh_state(config, settings, device)
+        state = fresh_state(config, settings, device, None if start is None else start.tensors)
+    note("%s", _account(given))
     total = settings.steps * state.task.stages(state.model)
 
     with (
@@ -130,10 +150,11 @@ def run_training(
         session = Session(
             place.output,
             trained_on,
-            extend([examples.source, earlier], entry),
+            extend([examples.source, chain, earlier], entry),
             lambda: bool(stop),
             report,
             board,
+            _counts(given, start),
         )
         if ranks.is_first:
             complete = session.run(state, examples, valid, force=place.overwrite)
@@ -153,7 +174,42 @@ def run_training(
         last = {k: v[-1] for k, v in state.history.items() if v}
         last |= {"step": state.step}
         parameters = sum(p.numel() for p in state.model.parameters())
-        print_result({"metrics": last, "parameters": parameters}, json=True)
+        kept = {"kept": state.least()} if state.best else {}
+        print_result({"metrics": last, "parameters": parameters} | kept, json=True)
+
+
+def _account(given: "TrainingData") -> str:
+    """Say how many examples are trained on, held out, left and skipped."""
+    from arcsm_cli.io.streams import label
+
+    train, valid = given.train, given.valid
+    text = f"trains on {len(train)} examples of {label(train.name)}"
+    if valid.name.startswith(train.name):
+        text += f", holding {len(valid)} out for validation"
+    else:
+        text += f", validates on {len(valid)} of {label(valid.name)}"
+    if given.part == "train":
+        text += f", leaves {given.test} for test; the file has {given.whole}"
+    if train.skipped:
+        text += f"; {train.skipped} could not be read and were skipped"
+    return text
+
+
+def _counts(given: "TrainingData", start: "Start | None") -> dict[str, Any]:
+    """Return what a checkpoint tells of its examples."""
+    from arcsm_cli.data.sketch import sketch_of, to_json
+
+    found: dict[str, Any] = {
+        "used": len(given.train),
+        "held_out": len(given.valid),
+        "left_for_test": given.test,
+        "skipped": given.train.skipped,
+        "part": given.part,
+        "sketch": to_json(sketch_of(batch.x for batch in given.train.batches(1024))),
+    }
+    if start is not None:
+        found["before"] = start.trained_on
+    return found
 
 
 def _board(folder: Path | None) -> "TensorBoard | None":

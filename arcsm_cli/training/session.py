@@ -16,6 +16,7 @@ from arcsm_cli.io.checkpoint import load_checkpoint, load_resume, save_checkpoin
 from arcsm_cli.io.streams import label, show
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.restore import Config, make_model
+from arcsm_cli.notices import note
 from arcsm_cli.options import flag, options_of
 from arcsm_cli.randomness import Purpose, generator_for
 from arcsm_cli.registry import OBJECTIVES
@@ -24,6 +25,8 @@ from arcsm_cli.training.settings import RunSettings, TrainSettings
 from arcsm_cli.training.state import TrainState
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from arcsm_cli.training.tensorboard import TensorBoard
 
 
@@ -42,14 +45,22 @@ def resume_path(output: str) -> Path:
     return Path(output + ".resume")
 
 
-def fresh_state(config: Config, settings: RunSettings, device: str) -> TrainState:
-    """Return the state before the first step; the weights are a function of the seed."""
+def fresh_state(
+    config: Config, settings: RunSettings, device: str, weights: dict[str, Tensor] | None = None
+) -> TrainState:
+    """Return the state before the first step.
+
+    Arguments:
+        weights: to begin with; without them the weights are a function of the seed.
+    """
     import torch
 
     seed = generator_for(settings.seed, Purpose.INITIAL_WEIGHTS, 0).initial_seed()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = make_model(config)
+    if weights is not None:
+        model.load_state_dict(weights)
     return TrainState(model.to(device), settings)
 
 
@@ -64,6 +75,7 @@ class Session:
         stop: polled after every step.
         report: called with (loss, latest validation loss or None) after every step.
         board: TensorBoard curves, if wanted.
+        examples: what the checkpoint tells of the examples that it was trained on.
     """
 
     output: str
@@ -72,6 +84,7 @@ class Session:
     stop: Callable[[], bool]
     report: Callable[[float, float | None], None]
     board: TensorBoard | None = None
+    examples: dict[str, Any] = field(default_factory=dict)
     _valid_loss: float | None = field(default=None, init=False)
     _ours: set[str] = field(default_factory=set, init=False)
 
@@ -83,6 +96,13 @@ class Session:
         complete = train(state, data, valid, self)
         # A run that was killed between its last two files has nothing left to train, but to write.
         idle = complete and state.step == first and not self._stream
+        if complete and state.is_stalled:
+            least = state.least() or {}
+            note(
+                "ends at step %d: the validation loss has not become less for %d validations, "
+                "since step %d",
+                *(state.step, state.waited, least.get("step", 0)),
+            )
         if (complete and self._stream) or (idle and not self._is_written(state)):
             self._write(state)
         return complete
@@ -118,7 +138,7 @@ class Session:
 
     def _write(self, state: TrainState) -> None:
         with self._output(self.output) as path:
-            save_checkpoint(path, state.checkpoint(self.provenance, self.digest))
+            save_checkpoint(path, state.checkpoint(self.provenance, self.digest, self.examples))
 
     @contextmanager
     def _output(self, name: str) -> Iterator[Path]:
@@ -144,7 +164,10 @@ def resumed_state(
     if not isinstance(trained_on, str):
         raise DamagedInputError(f"{label(path)}: does not say what data it is of")
     if trained_on != digest:
-        raise UsageError(f"{label(path)}: the run to resume was trained on other data")
+        raise UsageError(
+            f"{label(path)}: the run to resume was trained on other data (of a file without "
+            "splits, earlier versions trained on FILE:all)"
+        )
     # Compared before anything is built: a damaged file must not decide how large the model is.
     if isinstance(settings, TrainSettings):
         _check_objective(values.get("settings"), settings.objective)
@@ -160,8 +183,22 @@ def resumed_state(
             f"--steps is {settings.steps} a stage, but the run to resume has {earlier}; only runs "
             "of one stage can be made longer"
         )
+    _tell_rate(state, type(settings).from_dict(values["settings"]))
     chain = values.get("provenance")
     return state, chain if isinstance(chain, list) else []
+
+
+def _tell_rate(state: TrainState, earlier: RunSettings) -> None:
+    """Say if the learning rate rises, since more steps stretch the schedule."""
+    step, settings = state.step, state.settings
+    before, warm = earlier.learning_rate(step - 1), min(settings.warmup, settings.steps // 5)
+    after = max(settings.learning_rate(at) for at in (step, max(step, warm)))
+    if step and settings.steps != earlier.steps and after > 1.01 * before:
+        note(
+            "--steps %d after %d: the learning rate rises from %.2g, where the run stood, to %.2g, "
+            "and falls to 0 at the new end",
+            *(settings.steps, earlier.steps, before, after),
+        )
 
 
 def _check_objective(theirs: Any, objective: str) -> None:

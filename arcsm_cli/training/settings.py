@@ -11,8 +11,9 @@ from arcsm_cli.options import Chosen, check_needs, flag, option, read_fields
 from arcsm_cli.registry import METHODS, OBJECTIVES, Registry
 
 SCHEDULES = ("cosine", "constant")
+KEPT = ("last", "best")
 # What may change when a run is continued: how long it lasts and how it reports.
-_FREE = ("steps", "checkpoint_every", "validate_every")
+_FREE = ("steps", "checkpoint_every", "validate_every", "patience")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,10 @@ class RunSettings:
         clip: largest gradient norm of the loss; 0 turns clipping off.
         ema: decay of the exponential moving average of the weights that checkpoints hold; 0 none.
         checkpoint_every, validate_every: in steps.
+        keep: ``last``, or ``best``: checkpoints hold the averaged weights of the least validation
+            loss, of each stage.
+        patience: validations without a lower loss after which a run ends; 0 for none.
+        started_from: SHA-256 of the checkpoint that the weights began with; empty for fresh ones.
     """
 
     steps: int = option(
@@ -72,9 +77,20 @@ class RunSettings:
     ema: float = option(
         0.999, "Averaging of the weights; 0 is none.", metavar="DECAY", least=0, most=1
     )
+    keep: str = option(
+        "last", "The weights of the last step, or of the least validation loss.", choices=KEPT
+    )
+    patience: int = option(
+        0,
+        "End after N validations (100 a run) without a lower loss.",
+        metavar="N",
+        least=0,
+        shown="no end",
+    )
     seed: int = 0
     checkpoint_every: int = 1000
     validate_every: int = 100
+    started_from: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary."""
@@ -101,6 +117,8 @@ class RunSettings:
         same = replace(earlier, **{k: getattr(self, k) for k in _FREE})
         for field in fields(self):
             now, then = getattr(self, field.name), getattr(same, field.name)
+            if now != then and field.name == "started_from":
+                raise UsageError("--init is another model than that of the run to resume")
             if now != then:
                 raise UsageError(f"{flag(field.name)} is {now}, but the run to resume has {then}")
 

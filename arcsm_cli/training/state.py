@@ -34,6 +34,7 @@ class TrainState:
         model: the weights being trained.
         task: how its kind is trained.
         average: name to averaged weight; what checkpoints hold.
+        best: the same at the least validation loss, where these are kept; else empty.
         optimizer: Adam over all weights; weights without gradient (other stages') stay untouched.
         step: optimizer steps done, over all stages.
         history: curves, name to list: ``step``, ``valid_loss``, ``lr`` and those of the task.
@@ -50,6 +51,8 @@ class TrainState:
             if settings.control_variate == "auto" and OBJECTIVES.has(settings.objective, "variate"):
                 self._follow_shares()
         self.average = {k: v.detach().clone() for k, v in model.named_parameters()}
+        keeps = settings.keep == "best"
+        self.best = {k: v.clone() for k, v in self.average.items()} if keeps else {}
         # The fused kernel exists for CPU and CUDA and saves most of the memory traffic.
         fused = next(model.parameters()).device.type in ("cpu", "cuda")
         self.optimizer = torch.optim.Adam(
@@ -110,6 +113,46 @@ class TrainState:
             [self.average[n] for n in names], [weights[n].detach() for n in names], 1 - decay
         )
 
+    @property
+    def stage(self) -> int:
+        """Which stage the last step was of, from 0."""
+        return max(0, self.step - 1) // int(self.settings.steps)
+
+    @property
+    def _of_stage(self) -> list[float]:
+        """The validation losses of the stage, which those of others cannot be compared with."""
+        begin = self.stage * self.settings.steps
+        rows = zip(self.history["step"], self.history["valid_loss"], strict=True)
+        return [loss for step, loss in rows if step > begin]
+
+    @property
+    def waited(self) -> int:
+        """How many validations ago the stage's least loss was."""
+        losses = self._of_stage
+        return len(losses) - 1 - losses.index(min(losses)) if losses else 0
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the validation loss has not become less for as long as the run has patience."""
+        patience: int = self.settings.patience
+        return 0 < patience <= self.waited
+
+    def least(self) -> dict[str, float] | None:
+        """Return the step and the loss of the stage's best validation, None before the first."""
+        if not self._of_stage:
+            return None
+        index = -1 - self.waited
+        return {
+            "step": int(self.history["step"][index]),
+            "valid_loss": self.history["valid_loss"][index],
+        }
+
+    @torch.no_grad()
+    def keep(self, names: list[str]) -> None:
+        """Take these averaged weights for the best."""
+        for name in names if self.best else ():
+            self.best[name].copy_(self.average[name])
+
     def averaged_model(self) -> Any:
         """Return a copy of the model with the averaged weights, for validation and sampling."""
         with torch.random.fork_rng(devices=[]):  # the fresh weights are drawn to be replaced
@@ -121,17 +164,23 @@ class TrainState:
         """Whether every averaged weight is a number."""
         return all(bool(v.isfinite().all()) for v in self.average.values())
 
-    def checkpoint(self, provenance: list[dict[str, Any]], digest: str) -> Checkpoint:
+    def checkpoint(
+        self, provenance: list[dict[str, Any]], digest: str, examples: dict[str, Any]
+    ) -> Checkpoint:
         """Return what the checkpoint file holds."""
         training = {
             "step": self.step,
             "settings": self.settings.to_dict(),
             "data_digest": digest,
+            "examples": examples,
             "loss": self.history["loss"][-1] if self.history["loss"] else None,
             "valid_loss": self.history["valid_loss"][-1] if self.history["valid_loss"] else None,
             "history": self.history,
         }
-        tensors = {k: v.detach().cpu().contiguous() for k, v in self.average.items()}
+        if self.best and (kept := self.least()):
+            training["kept"] = kept
+        held = self.best if "kept" in training else self.average
+        tensors = {k: v.detach().cpu().contiguous() for k, v in held.items()}
         return Checkpoint(
             self.model.kind, self.model.config.to_dict(), training, provenance, tensors
         )
@@ -142,6 +191,7 @@ class TrainState:
         """Return tensors and JSON state from which `from_resume` rebuilds this very state."""
         tensors = {f"weights.{k}": v.detach() for k, v in self.model.named_parameters()}
         tensors |= {f"average.{k}": v for k, v in self.average.items()}
+        tensors |= {f"best.{k}": v for k, v in self.best.items()}
         moments = self.optimizer.state_dict()["state"]
         if (shares := getattr(self.model, "shares", None)) is not None:
             tensors["posterior_shares"] = shares.share
@@ -193,8 +243,9 @@ class TrainState:
 
     def _fill(self, tensors: dict[str, Tensor]) -> None:
         """Move the tensors of a resume file into weights, average and optimizer."""
-        own: list[Mapping[str, Tensor]] = [dict(self.model.named_parameters()), self.average]
-        for prefix, targets in zip(("weights", "average"), own, strict=True):
+        weights: Mapping[str, Tensor] = dict(self.model.named_parameters())
+        own = {"weights": weights, "average": self.average, "best": self.best}
+        for prefix, targets in own.items():
             for name, target in targets.items():
                 with torch.no_grad():
                     target.copy_(_take(tensors, f"{prefix}.{name}", target.shape))
@@ -204,8 +255,8 @@ class TrainState:
                 raise DamagedInputError("the resume file's posterior_shares are no shares")
             shares.share.copy_(share)
         packed = self.optimizer.state_dict()
-        weights = [w for group in self.optimizer.param_groups for w in group["params"]]
-        for index, weight in enumerate(weights):
+        trained = [w for group in self.optimizer.param_groups for w in group["params"]]
+        for index, weight in enumerate(trained):
             if f"adam.{index}.step" not in tensors:
                 continue
             # The fused kernel trusts these shapes: a wrong one would overwrite foreign memory.

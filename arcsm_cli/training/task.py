@@ -60,5 +60,8 @@ class Task(Protocol):
     def unit(self, model: Any) -> int:
         """Return what losses are divided by: D where they count per dimension."""
 
+    def noisy(self, model: Any) -> bool:
+        """Return whether an example's loss is that of a draw."""
+
     def pictures(self, model: Any, seed: int, count: int) -> Tensor | None:
         """Return images (count, C, H, W) that a model draws, or None where it draws vectors."""

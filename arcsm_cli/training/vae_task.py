@@ -80,6 +80,10 @@ class VAETask:
         """Return 1: losses are in nats an example."""
         return 1
 
+    def noisy(self, model: VAE) -> bool:
+        """Return that codes are drawn."""
+        return True
+
     def pictures(self, model: VAE, seed: int, count: int) -> Tensor | None:
         """Return the means of images from the prior, or None for vectors."""
         if not model.config.is_image:

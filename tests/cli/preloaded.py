@@ -240,7 +240,9 @@ def staged_model(call_in: Call, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def _trained(call_in: Call, folder: Path, *arguments: object) -> Path:
-    done = call_in(folder, "train", *arguments, "--hidden", "16,16", "-o", "model.safetensors")
+    done = call_in(
+        folder, "train", *arguments, "--hidden", "16,16", "-q", "-o", "model.safetensors"
+    )
     assert (done.code, done.out, done.err) == (0, b"", "")
     return folder / "model.safetensors"
 

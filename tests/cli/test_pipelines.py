@@ -60,7 +60,7 @@ def test_a_model_and_data_may_come_from_stdin(
         assert piped.read(0, 5).tobytes() == file.read(0, 5).tobytes()
     scored = call("eval", vector_model, "-", "--json", stdin=tmp_path / "piped.h5")
     assert scored.json["examples"] == 5
-    trained = call("train", "-", "--steps", 2, "-o", "m.safetensors", stdin=tmp_path / "piped.h5")
+    trained = call("train", "-", "--steps", 2, "-q", "-o", "m", stdin=tmp_path / "piped.h5")
     assert (trained.code, trained.err) == (0, "")
 
 
@@ -78,7 +78,7 @@ def test_a_reader_that_has_enough_ends_the_writer_quietly(
 
 @pytest.mark.parametrize(
     "arguments",
-    ["eval MODEL gaussian:2 --limit 9", "train gaussian:2 --steps 2 --hidden 512,512 -o -"],
+    ["eval MODEL gaussian:2 --limit 9", "train gaussian:2 --steps 2 --hidden 512,512 -q -o -"],
     ids=lambda arguments: arguments.split()[0],
 )
 def test_a_reader_that_leaves_ends_the_writer_quietly(

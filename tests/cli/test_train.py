@@ -61,7 +61,6 @@ def test_epochs_are_passes_over_the_training_data(train: Train, tmp_path: Path) 
 
 def test_json_gives_the_final_figures_and_nothing_else(train: Train) -> None:
     done = train("--json")
-    assert done.err == ""
     assert done.json["metrics"]["step"] == 3
     assert {"loss", "valid_loss"} < set(done.json["metrics"])
 
@@ -181,7 +180,8 @@ def test_resuming_a_finished_run_changes_nothing(train: Train, tmp_path: Path) -
     train()
     before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.iterdir()}
     done = train("--resume")
-    assert (done.code, done.out, done.err) == (0, b"", "")
+    assert (done.code, done.out) == (0, b"")
+    assert "holding" in done.err or "validates on" in done.err
     assert before == {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.iterdir()}
 
 

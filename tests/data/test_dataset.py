@@ -10,7 +10,6 @@ from arcsm_cli.data.dataset import (
     DataOptions,
     Dataset,
     require_finite,
-    split_rows,
 )
 from arcsm_cli.errors import DamagedInputError, UsageError
 
@@ -77,10 +76,18 @@ def test_labels_must_match_the_examples() -> None:
         Dataset("x", torch.zeros(3, 1), torch.zeros(2, dtype=torch.int64))
 
 
-@pytest.mark.parametrize("count", [3, 10, 101])
-def test_the_three_splits_of_a_file_are_a_partition(count: int) -> None:
-    rows = torch.cat([split_rows(count, split, "x") for split in ("train", "valid", "test")])
-    assert sorted(rows.tolist()) == list(range(count))
+def test_a_shuffle_takes_other_examples_at_another_seed_and_the_same_at_the_same() -> None:
+    first, again, other = (
+        DataOptions(shuffle=20, seed=seed).chosen(1000).tolist() for seed in (0, 0, 1)
+    )
+    assert first == again != other
+    assert len(set(first)) == 20
+    assert max(first) > 500
+
+
+def test_a_limit_and_a_shuffle_exclude_each_other() -> None:
+    with pytest.raises(UsageError, match="not both"):
+        DataOptions(limit=2, shuffle=2)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -91,7 +98,7 @@ def test_the_first_bad_index_is_named(value: float) -> None:
         require_finite(values, "file")
 
 
-@pytest.mark.parametrize("option", ["limit", "resize", "center_crop"])
+@pytest.mark.parametrize("option", ["limit", "resize", "center_crop", "shuffle"])
 def test_sizes_below_one_are_refused_by_the_name_of_the_option(option: str) -> None:
     with pytest.raises(UsageError, match=f"--{option.replace('_', '-')} 0"):
         DataOptions(**{option: 0})  # type: ignore[arg-type]

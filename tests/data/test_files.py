@@ -18,7 +18,7 @@ from scipy.io import savemat
 
 from arcsm_cli.data import archives, files
 from arcsm_cli.data.dataset import DataOptions, Dataset
-from arcsm_cli.data.spec import load_data, train_and_valid
+from arcsm_cli.data.spec import load_data, load_training
 from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError
 from arcsm_cli.io.samples import SampleWriter
 from tests.data.conftest import idx
@@ -81,8 +81,8 @@ def test_training_and_validation_data_come_from_one_reading_of_standard_input(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stdin(monkeypatch, "\n".join(map(str, range(30))).encode())
-    train, valid = train_and_valid("-:train", DataOptions())
-    assert (len(train), len(valid)) == (24, 3)
+    train, valid = load_training("-:train", DataOptions())[:2]
+    assert {train.name, valid.name} == {"-:train", "-:valid"}
 
 
 def test_errors_call_standard_input_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:

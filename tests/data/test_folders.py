@@ -20,7 +20,7 @@ from arcsm_cli.data.archives import members
 from arcsm_cli.data.dataset import DataOptions, Dataset
 from arcsm_cli.data.decoding import Picture, decode
 from arcsm_cli.data.images import fit, load_images
-from arcsm_cli.data.spec import load_data, train_and_valid
+from arcsm_cli.data.spec import load_data, load_training
 from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError
 from arcsm_cli.io.provenance import sha256_file
 
@@ -60,7 +60,7 @@ def test_training_validates_on_the_validation_folder(
     tmp_path: Path, save_images: Save, name: str
 ) -> None:
     save_images(tmp_path, "train/1.png", "train/2.png", f"{name}/1.png", "test/1.png")
-    train, valid = train_and_valid(str(tmp_path), DataOptions())
+    train, valid = load_training(str(tmp_path), DataOptions())[:2]
     assert (len(train), valid.name) == (2, f"{tmp_path}:valid")
 
 
@@ -109,10 +109,17 @@ def test_a_split_that_a_folder_lacks_is_refused_with_those_it_has(
 def test_splits_of_a_folder_without_split_folders_share_no_image(
     tmp_path: Path, save_images: Save
 ) -> None:
-    save_images(tmp_path, *(f"{i}.png" for i in range(20)))
+    save_images(tmp_path, *(f"{i}.png" for i in range(40)))
     parts = [load(f"{tmp_path}:{split}").values for split in ("train", "valid", "test")]
-    assert [len(part) for part in parts] == [16, 2, 2]
-    assert len(torch.unique(torch.cat(parts), dim=0)) == 20
+    assert len(torch.unique(torch.cat(parts), dim=0)) == 40
+
+
+def test_an_image_of_a_folder_falls_alike_under_any_name(tmp_path: Path, save_images: Save) -> None:
+    save_images(tmp_path, *(f"{i:02}.png" for i in range(40)))
+    before = load(f"{tmp_path}:test").values
+    for i in range(40):
+        (tmp_path / f"{i:02}.png").rename(tmp_path / f"x{99 - i}.png")
+    assert torch.equal(load(f"{tmp_path}:test").values.flip(0), before)
 
 
 def test_the_limit_holds_before_decoding(tmp_path: Path, save_images: Save) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from arcsm_cli.data.dataset import DataOptions, Dataset
-from arcsm_cli.data.spec import load_data, train_and_valid
+from arcsm_cli.data.spec import load_data, load_training
 from arcsm_cli.errors import MissingInputError, UnavailableError, UsageError
 from arcsm_cli.registry import SOURCES
 
@@ -26,7 +26,7 @@ def load(
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    np.save(tmp_path / "x.npy", np.arange(40.0).reshape(20, 2))
+    np.save(tmp_path / "x.npy", np.arange(200.0).reshape(100, 2))
     return tmp_path / "x.npy"
 
 
@@ -108,17 +108,11 @@ def test_what_does_not_exist_is_missing_in_one_line(spec: str) -> None:
 
 
 def test_a_file_is_read_whole_whatever_the_default_split(table: Path) -> None:
-    assert len(load(str(table), split="train")) == 20
-
-
-def test_splits_of_a_file_are_a_partition(table: Path) -> None:
-    parts = [load(f"{table}:{split}").values for split in ("train", "valid", "test")]
-    assert [len(part) for part in parts] == [16, 2, 2]
-    assert torch.equal(torch.cat(parts).sort(dim=0).values, load(str(table)).values)
+    assert len(load(str(table), split="train")) == 100
 
 
 def test_an_unknown_split_of_a_file_is_refused(table: Path) -> None:
-    with pytest.raises(UsageError, match="its splits: train, valid, test"):
+    with pytest.raises(UsageError, match="its splits: train, valid, test, all"):
         load(f"{table}:dev")
 
 
@@ -142,35 +136,43 @@ def test_the_limit_takes_the_first_of_a_file(table: Path) -> None:
 
 
 def test_training_on_a_split_of_a_file_validates_on_another(table: Path) -> None:
-    train, valid = train_and_valid(f"{table}:train", DataOptions())
-    assert (len(train), valid.name) == (16, f"{table}:valid")
+    train, valid = load_training(f"{table}:train", DataOptions())[:2]
+    assert (train.name, valid.name) == (f"{table}:train", f"{table}:valid")
 
 
-def test_training_on_a_file_holds_out_a_part(table: Path) -> None:
-    train, valid = train_and_valid(str(table), DataOptions())
+def test_training_on_a_file_leaves_its_test_split_alone(table: Path) -> None:
+    given = load_training(str(table), DataOptions())
+    assert torch.equal(given.train.values, load(f"{table}:train").values)
+    assert torch.equal(given.valid.values, load(f"{table}:valid").values)
+    assert (given.whole, given.test) == (100, len(load(f"{table}:test")))
+
+
+def test_training_on_all_of_a_file_holds_out_a_tenth(table: Path) -> None:
+    train, valid = load_training(f"{table}:all", DataOptions())[:2]
+    assert len(valid) == 10
     assert torch.equal(
         torch.cat([train.values, valid.values]).sort(dim=0).values, load(str(table)).values
     )
 
 
 def test_training_on_a_set_with_a_validation_split_uses_it() -> None:
-    train, valid = train_and_valid("rings", DataOptions())
+    train, valid = load_training("rings", DataOptions())[:2]
     assert (train.name, valid.name) == ("rings:train", "rings:valid")
 
 
 def test_training_on_the_digits_leaves_the_test_split_alone() -> None:
-    train, valid = train_and_valid("digits", DataOptions())
+    train, valid = load_training("digits", DataOptions())[:2]
     assert len(train) + len(valid) == 1438
 
 
 @pytest.mark.parametrize("spec", ["rings", "digits"])
 def test_the_limit_bounds_training_data(spec: str) -> None:
-    assert len(train_and_valid(spec, DataOptions(limit=50))[0]) <= 50
+    assert len(load_training(spec, DataOptions(limit=50))[0]) <= 50
 
 
 def test_one_example_is_too_few_for_training() -> None:
     with pytest.raises(UsageError, match="at least 2"):
-        train_and_valid("digits", DataOptions(limit=1))
+        load_training("digits", DataOptions(limit=1))[:2]
 
 
 @pytest.mark.parametrize("options", [DataOptions(resize=4), DataOptions(center_crop=4)])

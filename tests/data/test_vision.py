@@ -17,7 +17,7 @@ from scipy.io import savemat
 from arcsm_cli.data.celeba import load_celeba
 from arcsm_cli.data.dataset import DataOptions, Dataset
 from arcsm_cli.data.decoding import decode
-from arcsm_cli.data.spec import load_data, train_and_valid
+from arcsm_cli.data.spec import load_data, load_training
 from arcsm_cli.data.vision import read_idx
 from arcsm_cli.errors import DamagedInputError, MissingInputError, UnavailableError
 
@@ -70,7 +70,7 @@ def test_one_split_needs_only_its_own_files(mnist: Path, options: DataOptions) -
 def test_training_never_touches_the_test_split(mnist: Path, options: DataOptions) -> None:
     for path in mnist.glob("t10k-*"):
         path.unlink()
-    train, valid = train_and_valid("mnist", options)
+    train, valid = load_training("mnist", options)[:2]
     assert (len(train), len(valid)) == (18, 2)
 
 
@@ -236,7 +236,7 @@ def test_celeba_decodes_no_more_than_the_limit(celeba: Path, options: DataOption
 
 
 def test_training_on_celeba_validates_on_its_own_split(celeba: Path, options: DataOptions) -> None:
-    train, valid = train_and_valid("celeba", replace(options, resize=4))
+    train, valid = load_training("celeba", replace(options, resize=4))[:2]
     assert (train.name, valid.name) == ("celeba:train", "celeba:valid")
 
 

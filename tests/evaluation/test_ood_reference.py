@@ -21,6 +21,7 @@ from arcsm_cli.evaluation import ood_reference
 from arcsm_cli.evaluation.model_metrics import evaluate
 from arcsm_cli.evaluation.ood import score
 from arcsm_cli.evaluation.ood_reference import Request, distance_from, find_reference, training_data
+from arcsm_cli.evaluation.overlap import Trained, training_inputs
 from arcsm_cli.io.reference_file import (
     Reference,
     Spread,
@@ -38,6 +39,10 @@ SPREAD = Spread((3.0, 0.1), (0.1, 1e9), ((1.0, 0.5), (0.5, 2.0)))
 def chain(*arguments: str, inputs: dict[str, str] | None = None) -> list[dict[str, Any]]:
     inputs = {"gaussian:3": "x"} if inputs is None else inputs
     return [{"command": "train", "arguments": list(arguments), "inputs": inputs}]
+
+
+def trained(provenance: list[dict[str, Any]]) -> Trained:
+    return Trained(None, 0, "", training_inputs(provenance))
 
 
 class Finder:
@@ -60,7 +65,7 @@ class Finder:
         wanted = {
             "model_file": str(self.file),
             "checkpoint": DIGEST,
-            "provenance": chain(),
+            "trained": trained(chain()),
             "data": None,
             "limit": None,
             "options": DataOptions(),
@@ -151,7 +156,7 @@ def test_a_spread_of_other_levels_or_figures_is_computed_anew(
 
 def test_what_is_kept_serves_without_the_data(find: Finder) -> None:
     first = find()
-    assert find(provenance=[]) == first
+    assert find(trained=trained([])) == first
 
 
 def test_the_likelihood_is_added_when_it_is_asked_for(find: Finder) -> None:
@@ -213,7 +218,7 @@ def test_fewer_training_data_than_asked_for_are_counted(find: Finder, tmp_path: 
     ],
 )
 def test_the_last_training_tells_its_data(provenance: list[dict[str, Any]], data: str) -> None:
-    assert training_data(provenance)[0] == data
+    assert training_data(trained(provenance))[0] == data
 
 
 @pytest.mark.parametrize(
@@ -232,23 +237,23 @@ def test_where_nothing_is_told_the_data_are_asked_for(
     provenance: list[dict[str, Any]], find: Finder
 ) -> None:
     with pytest.raises(UsageError, match="--reference DATA"):
-        find(provenance=provenance)
+        find(trained=trained(provenance))
 
 
 def test_training_data_that_are_not_there_are_asked_for(find: Finder) -> None:
     with pytest.raises(UsageError, match=r"gone\.h5.*--reference DATA"):
-        find(provenance=chain(inputs={"gone.h5": "d"}))
+        find(trained=trained(chain(inputs={"gone.h5": "d"})))
 
 
 def test_training_data_that_changed_are_asked_for(find: Finder, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("1,2,3\n4,5,6\n")
     with pytest.raises(UsageError, match=r"has changed since.*--reference DATA"):
-        find(provenance=chain(inputs={str(tmp_path / "x.csv"): "d"}))
+        find(trained=trained(chain(inputs={str(tmp_path / "x.csv"): "d"})))
 
 
 def test_training_data_of_another_shape_are_asked_for(find: Finder) -> None:
     with pytest.raises(UsageError, match=r"rings.*--reference DATA"):
-        find(provenance=chain(inputs={"rings": "d"}))
+        find(trained=trained(chain(inputs={"rings": "d"})))
 
 
 @pytest.mark.parametrize("spec", ["pipe", "pipe:train", "pipe::x", "-:train", "-::x"])
@@ -258,7 +263,7 @@ def test_a_checkpoint_cannot_make_the_program_wait_for_a_pipe(
     monkeypatch.chdir(tmp_path)
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UsageError, match=r"neither a file nor a folder|standard input"):
-        find(provenance=chain(inputs={spec: "d"}))
+        find(trained=trained(chain(inputs={spec: "d"})))
 
 
 def test_named_reference_data_of_another_shape_are_refused(find: Finder) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from arcsm_cli.data.dataset import DataOptions, Dataset
 from arcsm_cli.data.densities import entropy
-from arcsm_cli.data.spec import train_and_valid
+from arcsm_cli.data.spec import load_training
 from arcsm_cli.evaluation.model_metrics import evaluate
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.objectives.csm import csm
@@ -452,7 +452,7 @@ def test_the_error_of_a_diverged_run_names_what_is_kept(
 def test_a_short_training_comes_near_the_entropy_of_a_gaussian(
     settings: Make, watcher: Make, annealing: str, objective: str, steps: int
 ) -> None:
-    examples, held_out = train_and_valid("gaussian:2", DataOptions())
+    examples, held_out = load_training("gaussian:2", DataOptions())[:2]
     sizes: dict[str, Any] = {"hidden": (32,), "score_hidden": (24, 24), "context_width": 4}
     choices = Choices(annealing=annealing, sigma_min=0.3, **sizes)
     state = fresh_state(

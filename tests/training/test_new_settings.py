@@ -15,7 +15,7 @@ from torch import Tensor
 
 from arcsm_cli.data.dataset import DataOptions, Dataset
 from arcsm_cli.data.densities import log_density
-from arcsm_cli.data.spec import train_and_valid
+from arcsm_cli.data.spec import load_training
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.evaluation.likelihood import log_likelihood
 from arcsm_cli.models.config import ModelConfig
@@ -441,7 +441,7 @@ def test_a_network_without_anything_to_fit_stays_as_it_is(fresh: Make, data: Dat
 def test_a_short_training_finds_the_density_of_a_gaussian(
     settings: Make, watcher: Make, likelihood: str, sigma: float
 ) -> None:
-    examples, held_out = train_and_valid("gaussian:2", DataOptions())
+    examples, held_out = load_training("gaussian:2", DataOptions())[:2]
     choices = Choices(annealing="none", sigma_min=sigma, hidden=(32,), likelihood=likelihood)
     values = {"batch_size": 256, "objective": "mle", "ema": 0.97, "validate_every": 10**6}
     state = fresh_state(model_config(examples, choices), settings(steps=200, **values), "cpu")
