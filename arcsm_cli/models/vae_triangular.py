@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -15,7 +16,6 @@ from arcsm_cli.models.vae_config import VAEConfig
 from arcsm_cli.models.vae_networks import NARROWEST
 
 _NOISE_UNITS = 32  # of the small network that bends the noise
-_HERMITE_NODES, _HERMITE_WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
 _LEAST = 1e-4  # variance of the bent noise
 
 
@@ -69,8 +69,7 @@ class TriangularEncoder(nn.Module):
 
         By Gauss-Hermite quadrature over the noise, exact where G is a polynomial of degree four.
         """
-        nodes = p.new_tensor(_HERMITE_NODES)
-        weights = p.new_tensor(_HERMITE_WEIGHTS / _HERMITE_WEIGHTS.sum())
+        nodes, weights = _hermite_rule(p.device, p.dtype)
         units, bend = self.noise.detach(), self.bend.detach()
         own = functional.linear(
             p[..., 2:], self.context.weight.detach(), self.context.bias.detach()
@@ -80,6 +79,19 @@ class TriangularEncoder(nn.Module):
         variance = bent.square() @ weights - mean.square()
         scale = p[..., 1].clamp(min=NARROWEST).exp()
         return Frame(p[..., 0] + scale * mean, scale * variance.clamp(min=_LEAST).sqrt())
+
+
+@functools.cache
+def _hermite_rule(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return nodes and weights of a mean over standard normals.
+
+    Copied to a device once: each copy would wait for all that it computes.
+    """
+    nodes, weights = np.polynomial.hermite_e.hermegauss(5)
+    return (
+        torch.tensor(nodes, device=device, dtype=dtype),
+        torch.tensor(weights / weights.sum(), device=device, dtype=dtype),
+    )
 
 
 class Frame(NamedTuple):

@@ -23,11 +23,12 @@ NOISY = pytest.mark.parametrize(
     "kind",
     [
         {"levels": (3.0, 0.1)},
+        {"levels": (2.0, 0.1), "frames": "contexts"},
         {"levels": (0.5,), "annealing": "none"},
         {"levels": (0.0,), "annealing": "none"},
         {"levels": (1.0, 0.4, 0.1), "annealing": "staged"},
     ],
-    ids=lambda kind: f"{kind.get('annealing', 'joint')} {kind['levels'][-1]}",
+    ids=str,
 )
 
 
@@ -52,8 +53,9 @@ def batch_of(model: ARCSM, rows: int = 4, **options: Any) -> NoisyBatch:
 
 
 def gradient(model: ARCSM, loss: Tensor) -> Tensor:
-    parts = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
-    pairs = zip(parts, model.parameters(), strict=True)
+    weights = [w for w in model.parameters() if w.requires_grad]
+    parts = torch.autograd.grad(loss, weights, allow_unused=True)
+    pairs = zip(parts, weights, strict=True)
     return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs])
 
 
