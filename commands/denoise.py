@@ -71,7 +71,7 @@ def run(
             "--particles",
             metavar="N",
             min=1,
-            show_default="16; of vectors 128",
+            show_default="16; of vectors 64",
             help="Particles an example.",
         ),
     ] = None,

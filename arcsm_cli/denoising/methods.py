@@ -262,7 +262,7 @@ def _population(model: ARCSM, settings: Settings, *, draw: bool) -> tuple[int, i
     shape = model.config.shape
     rows = 3 * shape[0] * shape[2] if model.config.is_image else math.prod(shape)
     lag = rows if settings.lag is None else settings.lag
-    particles = settings.particles or (16 if model.config.is_image else 128)
+    particles = settings.particles or (16 if model.config.is_image else 64)
     draw = draw if settings.draw is None else settings.draw
     return particles, min(lag, model.config.dimensions), draw
 

@@ -276,4 +276,4 @@ def test_particles_look_three_rows_ahead(
 ) -> None:
     model = random_model(shape=shape, levels=LEVELS)
     found = choose_denoiser(model, Gaussian(0.6), Settings("particles"))
-    assert (found.particles, found.lag) == (16 if len(shape) == 3 else 128, lag)
+    assert (found.particles, found.lag) == (16 if len(shape) == 3 else 64, lag)
