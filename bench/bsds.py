@@ -55,7 +55,7 @@ def trained(
 
 
 def main() -> None:
-    """Train one model and print a line; with --output append it to a file, each patch's nats too."""
+    """Train one model and print a line; with --output append it to a file, with all nats."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("model", choices=(*SCORES, *MADES, *FLOWS))

@@ -87,7 +87,7 @@ def random_model() -> Callable[..., ARCSM]:
             with torch.no_grad():
                 for name, parameter in model.named_parameters():
                     # These start at zero here and there: a mistake about them must show.
-                    if name.endswith(("bias", "prediction", "location")):
+                    if name.endswith(("bias", "by_values", "by_sizes", "location")):
                         parameter.add_(bias * torch.randn_like(parameter))
                     parameter.mul_(scale)
         return model.eval()

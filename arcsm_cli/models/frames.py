@@ -2,11 +2,14 @@
 
 Preconditioning by the data's overall mean and spread shows the score network a spike where
 conditionals are far narrower. Here the context network gives two more numbers a dimension, which
-move and stretch a *start*: the data's mean and sd, or a linear prediction of x_d from x_<d with the
-spread of its errors. Then the conditional is preconditioned by location and scale of its own.
+move and stretch a *start*: the data's mean and sd, or predictions by the values before (see
+`prediction`), of the location from these values and of the log-scale from the sizes of their own
+errors. Then each conditional is preconditioned by location and scale of its own.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,25 +17,42 @@ from torch.nn import functional
 
 from arcsm_cli.data.batch import Batch
 from arcsm_cli.models.context import ContextNetwork, IncrementalContexts
-from arcsm_cli.models.prediction import linear_prediction
+from arcsm_cli.models.prediction import linear_prediction, log_size, scale_prediction
 
-_STRETCH = 5.0  # log of the most that a context widens or narrows the start's scale
+_STRETCH = 5.0  # log of the most that sizes, and once more contexts, widen or narrow a scale
 # A frame moves the score network's whole input, so it should move more slowly than contexts do.
 _PACE = 0.1
+
+
+class _Start(NamedTuple):
+    """Location and log-scale that frames start from, (B, D) each, or those of one dimension."""
+
+    location: Tensor
+    log_scale: Tensor
+
+    def standardised(self, x: Tensor) -> Tensor:
+        return (x - self.location) * (-self.log_scale).exp()
+
+    def moved(self, contexts: Tensor) -> Tensor:
+        """Return contexts (..., C + 2) whose last two numbers became location and log-scale."""
+        a, b = _PACE * contexts[..., -2], _PACE * contexts[..., -1]
+        location = self.location + self.log_scale.exp() * a
+        log_scale = self.log_scale + _bounded(b)
+        return torch.cat([contexts[..., :-2], location[..., None], log_scale[..., None]], -1)
 
 
 class FramedContexts(ContextNetwork):
     """A context network that reads standardised values and ends each context with a frame.
 
-    With the start's location m and scale l, the inner network reads z = (x - m) / l, and of what it
-    gives last a tenth, (a, b), becomes the frame's location m + l a and log-scale
-    log l + 5 tanh(b / 5).
-    Frames are finite for all weights that are, whatever the data.
+    With the start's location m and scale l, the inner network reads (x - m) / l, and of what it
+    gives last a tenth, (a, b), makes the frame's location m + l a and log-scale
+    log l + 5 tanh(b / 5). Frames are finite for all weights that are, whatever the data.
 
     Arguments:
         inner: of width C + 2.
         mean, sd: of the data, (D,) each: the start until `fit`.
-        linear: the start's location is a linear function of x_<d, which `fit` finds.
+        linear: the start is a linear function of x_<d and of the log-sizes of their errors, which
+            `fit` finds.
 
     Example:
         >>> from arcsm_cli.models.made import MADE
@@ -45,43 +65,58 @@ class FramedContexts(ContextNetwork):
     def __init__(self, inner: ContextNetwork, mean: Tensor, sd: Tensor, *, linear: bool) -> None:
         super().__init__(inner.dimensions, inner.width)
         self.inner = inner
+        self.linear = linear
         self.location = nn.Parameter(mean.clone(), requires_grad=False)
         self.log_scale = nn.Parameter(sd.log(), requires_grad=False)
-        # Row d predicts x_d; what lies on the diagonal or above is never read.
-        self.prediction: nn.Parameter | None = None
         if linear:
-            square = torch.zeros(inner.dimensions, inner.dimensions)
-            self.prediction = nn.Parameter(square, requires_grad=False)
+            # Row d is of dimension d; what lies on the diagonal or above is never read.
+            zero = torch.zeros(inner.dimensions, inner.dimensions)
+            self.by_values = nn.Parameter(zero, requires_grad=False)
+            self.by_sizes = nn.Parameter(zero.clone(), requires_grad=False)
+            self.widening = nn.Parameter(zero[0].clone(), requires_grad=False)
+
+    @staticmethod
+    def start_count(dimensions: int, *, linear: bool) -> int:
+        """Return how many numbers the start is made of."""
+        return dimensions * (2 * dimensions + 3 if linear else 2)
 
     def forward(self, batch: Batch | Tensor) -> Tensor:
         """Map examples (B, D) to contexts (B, D, C + 2)."""
         batch = Batch.of(batch)
-        contexts = self.inner(batch.holding(self._standardised(batch.x)))
-        return _placed(contexts.to(batch.x.dtype), self._start(batch.x), self.log_scale)
+        start = self._start(batch.x)
+        contexts = self.inner(batch.holding(start.standardised(batch.x)))
+        return start.moved(contexts.to(batch.x.dtype))
 
-    def _standardised(self, x: Tensor) -> Tensor:
-        return (x - self._start(x)) * (-self.log_scale).exp()
-
-    def _start(self, x: Tensor) -> Tensor:
-        if self.prediction is None:
-            return self.location
-        # A small difference of large numbers: never in low precision.
+    def _start(self, x: Tensor) -> _Start:
+        if not self.linear:
+            return _Start(self.location, self.log_scale)
+        # Small differences of large numbers: never in low precision.
         with torch.autocast(x.device.type, enabled=False):
-            centred = x - self.location
-            return self.location + functional.linear(centred, self.prediction.tril(-1))
+            location = self.location + functional.linear(x - self.location, self.by_values.tril(-1))
+            sizes = log_size((x - location) * (-self.log_scale).exp())
+            widening = functional.linear(sizes, self.by_sizes.tril(-1), self.widening)
+        return _Start(location, self.log_scale + _bounded(widening))
 
     @torch.no_grad()
     def fit(self, x: Tensor, noise: float) -> None:
         """Find the start from examples (N, D) to which contexts add noise of this deviation."""
-        mean, weight, scale = linear_prediction(x, noise, diagonal=self.prediction is None)
+        mean, weights, scale = linear_prediction(x, noise, diagonal=not self.linear)
         self.location.copy_(mean)
         self.log_scale.copy_(scale.log())
-        if self.prediction is not None:
-            self.prediction.copy_(weight)
+        if self.linear:
+            self.by_values.copy_(weights)
+            generator = torch.Generator().manual_seed(0)
+            drawn = torch.randn(x.shape, generator=generator).to(x)
+            noisy = x + noise * drawn
+            errors = noisy - mean - functional.linear(noisy - mean, weights)
+            by_sizes, widening = scale_prediction(errors / scale)
+            self.by_sizes.copy_(by_sizes)
+            self.widening.copy_(widening)
 
     def initialise(self, batch: Batch) -> bool:
         """Fit the inner network's initial weights to examples (B, D)."""
-        return self.inner.initialise(batch.holding(self._standardised(batch.x)))
+        start = self._start(batch.x)
+        return self.inner.initialise(batch.holding(start.standardised(batch.x)))
 
     def incremental(self, given: Tensor) -> IncrementalContexts:
         """Return an incremental evaluation for B examples given (B, G)."""
@@ -89,39 +124,40 @@ class FramedContexts(ContextNetwork):
 
 
 class _IncrementalFrames(IncrementalContexts):
-    """Keeps the values beside what the inner network keeps of them."""
+    """Keeps the values, and the sizes of their errors, beside what the inner network keeps."""
 
     def __init__(self, framed: FramedContexts, given: Tensor) -> None:
         self.framed, self.d = framed, 0
         self.inner = framed.inner.incremental(given)
         self.centred = framed.location.new_zeros(framed.dimensions, len(given))
+        self.sizes = torch.zeros_like(self.centred)
 
-    def _start(self) -> Tensor:
-        """Return the start's location of the next dimension, (B,) or (1,)."""
-        d, location = self.d, self.framed.location
-        here = location[d : d + 1]
-        if self.framed.prediction is None or d == 0:
-            return here
-        return torch.addmv(here, self.centred[:d].T, self.framed.prediction[d, :d])
+    def _start(self) -> _Start:
+        """Return the start of the next dimension, (B,) or (1,) each."""
+        framed, d = self.framed, self.d
+        location, log_scale = framed.location[d : d + 1], framed.log_scale[d : d + 1]
+        if not framed.linear:
+            return _Start(location, log_scale)
+        location = location + self.centred[:d].T @ framed.by_values[d, :d]
+        widening = framed.widening[d] + self.sizes[:d].T @ framed.by_sizes[d, :d]
+        return _Start(location, log_scale + _bounded(widening))
 
     def contexts(self) -> Tensor:
-        scale = self.framed.log_scale[self.d]
-        return _placed(self.inner.contexts(), self._start(), scale)
+        return self._start().moved(self.inner.contexts())
 
     def select(self, rows: Tensor) -> None:
-        self.centred[: self.d] = self.centred[: self.d, rows]
+        for known in (self.centred[: self.d], self.sizes[: self.d]):
+            known.copy_(known[:, rows])
         self.inner.select(rows)
 
     def append(self, x: Tensor) -> None:
-        framed, d = self.framed, self.d
-        self.inner.append((x - self._start()) * (-framed.log_scale[d]).exp())
-        self.centred[d] = x - framed.location[d]
+        framed, d, start = self.framed, self.d, self._start()
+        self.inner.append(start.standardised(x))
+        if framed.linear:
+            self.centred[d] = x - framed.location[d]
+            self.sizes[d] = log_size((x - start.location) * (-framed.log_scale[d]).exp())
         self.d += 1
 
 
-def _placed(contexts: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
-    """Return contexts (..., C + 2) whose last two numbers became location and log-scale."""
-    a, b = _PACE * contexts[..., -2], _PACE * contexts[..., -1]
-    moved = location + log_scale.exp() * a
-    stretched = log_scale + _STRETCH * torch.tanh(b / _STRETCH)
-    return torch.cat([contexts[..., :-2], moved[..., None], stretched[..., None]], -1)
+def _bounded(x: Tensor) -> Tensor:
+    return _STRETCH * torch.tanh(x / _STRETCH)

@@ -15,6 +15,7 @@ from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.context import ContextNetwork
+from arcsm_cli.models.frames import FramedContexts
 from arcsm_cli.models.mle import ARMLE
 from arcsm_cli.models.score import ConditionalScoreNetwork
 from arcsm_cli.models.vae import VAE, encoder, score_estimator
@@ -60,7 +61,8 @@ def parameter_count(config: Config) -> int:
     if config.likelihood:
         return stage
     if config.has_frames:
-        stage += config.dimensions * (2 + (config.dimensions if config.frames == "linear" else 0))
+        linear = config.frames == "linear"
+        stage += FramedContexts.start_count(config.dimensions, linear=linear)
     noise = ConditionalScoreNetwork.NOISE_FEATURES if config.annealing == "joint" else 0
     stage += _dense((config.context_width + noise, *config.score_hidden, 1))
     stage += config.score_hidden[0]
