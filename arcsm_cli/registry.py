@@ -328,3 +328,91 @@ Tags: ``valid``, it has this split beside the others; ``plane``, it is of two di
 its name ends in ``:D``; ``shaped``, it has no splits and takes the shape of a model, an example's,
 in place of the split.
 """
+
+STATISTICS = Registry(
+    "statistic",
+    "--statistic",
+    {
+        "score-sum": Part("arcsm_cli.evaluation.readings:score_sum", tags=("scores", "higher")),
+        "score-norm": Part("arcsm_cli.evaluation.readings:score_norm", tags=("scores",)),
+        "csm": Part("arcsm_cli.evaluation.readings:csm", tags=("scores",)),
+        "nll": Part("arcsm_cli.evaluation.readings:nll", tags=("scores", "densities")),
+        "multiscale": Part("arcsm_cli.evaluation.readings:multiscale", tags=("scores", "levels")),
+    },
+)
+"""Functions of an `arcsm_cli.evaluation.readings.Reading` to a figure of each example, (B,).
+
+Each also comes two-sided, as a distance from its median over training data.
+
+Tags: ``scores``, ``densities``, of which models it is; ``higher``, more of it is like the training
+data, else less; ``levels``, it is read at all noise levels: a vector, whose distance counts.
+"""
+
+_VAE_METRICS = "arcsm_cli.evaluation.vae_metrics:evaluate_vae"
+_FEATURES = "arcsm_cli.evaluation.image_features:feature_distances"
+
+METRICS = Registry(
+    "metric",
+    "--metric",
+    {
+        "nll": Part("arcsm_cli.evaluation.readings:nll", tags=("model",)),
+        "bpd": Part("arcsm_cli.evaluation.model_metrics:bits_per_dimension", tags=("model",)),
+        "csm": Part("arcsm_cli.evaluation.readings:csm", tags=("model", "scores")),
+        "elbo": Part(_VAE_METRICS, tags=("vae", "default")),
+        "iwae": Part(_VAE_METRICS, tags=("vae", "default")),
+        "ais": Part(_VAE_METRICS, tags=("vae",)),
+        "moments": Part("arcsm_cli.evaluation.sample_metrics:moments", tags=("samples", "default")),
+        "energy": Part(
+            "arcsm_cli.evaluation.sample_metrics:energy",
+            tags=("samples", "distance", "default"),
+        ),
+        "sliced-wasserstein": Part(
+            "arcsm_cli.evaluation.sample_metrics:sliced",
+            tags=("samples", "distance", "default"),
+        ),
+        "fid": Part(_FEATURES, tags=("samples", "vae", "features")),
+        "kid": Part(_FEATURES, tags=("samples", "vae", "features")),
+        "psnr": Part("arcsm_cli.evaluation.restoration:psnr", tags=("samples", "restored")),
+        "ssim": Part("arcsm_cli.evaluation.restoration:ssim", tags=("samples", "restored")),
+        "mse": Part(
+            "arcsm_cli.evaluation.restoration:mse", tags=("samples", "restored", "vectors")
+        ),
+        "auroc": Part("arcsm_cli.evaluation.ood_report:report", tags=("samples", "scored")),
+    },
+)
+"""What ``eval`` measures. Tags say of what, and with it what a part is:
+
+``model``: figures of examples, of models of ``scores`` alone or of all; ``vae``: the same of VAEs.
+``samples``, of a sample file: with ``distance`` functions (samples, examples, seed) to figures by
+name; with ``restored`` functions of restored and clean examples to a figure of each, of images or
+of ``vectors`` too; with ``features``, of images by Inception v3; with ``scored``, of statistics.
+``default``: measured if no metric is named and what it needs is there.
+"""
+
+RULES = Registry(
+    "denoising method",
+    "--method",
+    {
+        "single-step": Part("arcsm_cli.denoising.restorers:single_step"),
+        "sequential": Part("arcsm_cli.denoising.restorers:sequential", tags=("default",)),
+        "langevin": Part(
+            "arcsm_cli.denoising.restorers:langevin",
+            options="arcsm_cli.denoising.options:LangevinOptions",
+        ),
+        "ode": Part(
+            "arcsm_cli.denoising.restorers:ode",
+            tags=("default", "joint"),
+            options="arcsm_cli.denoising.options:FlowOptions",
+        ),
+        "particles": Part(
+            "arcsm_cli.denoising.restorers:particles",
+            tags=("joint", "salt-pepper", "masks"),
+            options="arcsm_cli.denoising.options:ParticleOptions",
+        ),
+    },
+)
+"""Functions (task, **options) to a denoiser, see `arcsm_cli.denoising.restorers`.
+
+Tags: ``joint``, noise is taken off by models of joint annealing alone; ``default``, it is taken
+for models of this kind; ``salt-pepper``, ``masks``, it takes this corruption for what it is.
+"""

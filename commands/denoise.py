@@ -1,7 +1,6 @@
 """``arcsm denoise``: restore corrupted examples."""
 
-import math
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -20,7 +19,9 @@ from arcsm_cli.cli.options import (
 from arcsm_cli.cli.progress import progress
 from arcsm_cli.cli.table import print_result
 from arcsm_cli.data.options import DataOptions
+from arcsm_cli.denoising.options import Restoring
 from arcsm_cli.errors import UsageError
+from arcsm_cli.options import Given
 
 
 def run(
@@ -38,61 +39,7 @@ def run(
             "what is not zero is hidden, or an image, what is white is).",
         ),
     ] = None,
-    method: Annotated[
-        Literal["single-step", "sequential", "langevin", "ode", "particles"] | None,
-        typer.Option(
-            "--method",
-            show_default="ode; particles for salt-pepper and masks",
-            help="How to restore; see below.",
-        ),
-    ] = None,
-    sigma: Annotated[
-        float | None,
-        typer.Option(
-            "--sigma",
-            metavar="S",
-            show_default="that of --corrupt, else estimated",
-            help="Noise level to restore at.",
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            "--steps",
-            metavar="N",
-            min=1,
-            show_default="ode: 8; langevin: 20 a level",
-            help="Steps for each scalar.",
-        ),
-    ] = None,
-    particles: Annotated[
-        int | None,
-        typer.Option(
-            "--particles",
-            metavar="N",
-            min=1,
-            show_default="16; of vectors 64",
-            help="Particles an example.",
-        ),
-    ] = None,
-    lag: Annotated[
-        int | None,
-        typer.Option(
-            "--lag",
-            metavar="N",
-            min=0,
-            show_default="three rows",
-            help="Of the average, particles decide a scalar N scalars later.",
-        ),
-    ] = None,
-    draw: Annotated[
-        bool | None,
-        typer.Option(
-            "--draw/--average",
-            show_default="draw for masks, average else",
-            help="Give one of the particles, drawn by its weight, or their average.",
-        ),
-    ] = None,
+    restoring: Given[Restoring],
     clip: Annotated[bool, typer.Option("--clip/--no-clip", help="Clip images to [0, 1].")] = True,
     batch_size: BatchSize = 64,
     device: Device = "auto",
@@ -144,8 +91,6 @@ def run(
 
     if model == "-" and data == "-":
         raise UsageError("standard input can be read only once")
-    if sigma is not None and not (sigma > 0 and math.isfinite(sigma)):
-        raise UsageError(f"--sigma {sigma:g}: expected a positive number")
     check_sample_output(output, force=force)
     torch_device = resolve_device(device)
     reuse_memory()
@@ -160,7 +105,7 @@ def run(
         network = network.to(torch_device)
         image = network.config.is_image
         corruption = None if corrupt is None else parse_corruption(corrupt, network)
-        settings = Settings(method, sigma, steps, particles, lag, draw)
+        settings = Settings(**restoring)
         shape = network.config.shape
         stream = open_stream(
             data, options, default_split="test", like=shape, names=network.config.columns
@@ -171,7 +116,7 @@ def run(
             told = corruption is not None and ranks.is_first
             overlap = Trained.of(checkpoint).overlap(examples) if told else {}
             estimated = None
-            if corruption is None and sigma is None and image:
+            if corruption is None and settings.sigma is None and image:
                 # Twice: the model sees [0, 1] as [-1, 1].
                 estimated = 2 * estimate_sigma(next(iter(examples.batches(256))).x)
             denoiser = choose_denoiser(network, corruption, settings, estimated)

@@ -17,33 +17,28 @@ from arcsm_cli.cli.table import print_result
 from arcsm_cli.data.options import DataOptions
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.evaluation.measuring import (
-    FEATURE_METRICS,
     Source,
     Target,
     measure_model,
     measure_vae,
 )
+from arcsm_cli.registry import METRICS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_MODEL_METRICS = ("nll", "bpd", "csm")
-_VAE_METRICS = ("elbo", "iwae", "ais", "fid", "kid")
-_RESTORATION_METRICS = ("psnr", "ssim", "mse")
-_SAMPLE_METRICS = (
-    *("moments", "energy", "sliced-wasserstein"),
-    *FEATURE_METRICS,
-    *_RESTORATION_METRICS,
-    "auroc",
-)
 
-
-def _metrics(given: list[str] | None, known: tuple[str, ...], default: list[str]) -> list[str]:
+def _metrics(given: list[str] | None, kind: str, *, distances: bool = True) -> list[str]:
+    """The metrics that are named, or by default of what is measured, see `METRICS`."""
+    known = METRICS.tagged(kind)
     names = [name for item in given or [] for name in item.split(",") if name]
     for name in names:
         if name not in known:
             raise UsageError(f"--metric {name}: here one of {', '.join(known)}")
-    return list(dict.fromkeys(names)) or default
+    default = [name for name in known if METRICS.has(name, "default")]
+    return list(dict.fromkeys(names)) or [
+        name for name in default if distances or not METRICS.has(name, "distance")
+    ]
 
 
 def run(
@@ -236,7 +231,7 @@ def run(
             if isinstance(model, VAE):
                 if method is not None or not perturb:
                     raise UsageError(f"--method and --no-perturb: {label(file)} holds a VAE")
-                names = _metrics(metric, _VAE_METRICS, ["elbo", "iwae"])
+                names = _metrics(metric, "vae")
                 if "ais" not in names:
                     _refuse("is of the metric ais", annealing)
                 if not {"elbo", "iwae"} & set(names):
@@ -253,7 +248,7 @@ def run(
                 _refuse("is for a VAE", annealing | weighting)
                 if feature_weights is not None:
                     raise UsageError("--feature-weights is for samples, with --metric fid or kid")
-                names = _metrics(metric, _MODEL_METRICS, [])
+                names = _metrics(metric, "model")
                 result = measure_model(source, options, names, method, perturb, target, ranks)
         else:
             raise DamagedInputError(
@@ -300,16 +295,15 @@ def _samples(
     from arcsm_cli.io.samples import SampleFile
     from arcsm_cli.io.streams import label
 
-    plain = ["moments"] if against is None else ["moments", "energy", "sliced-wasserstein"]
-    names = _metrics(metric, _SAMPLE_METRICS, plain)
+    names = _metrics(metric, "samples", distances=against is not None)
     if "auroc" in names:
         if len(names) > 1 or against is None:
             raise UsageError("--metric auroc is of scores, alone, with --against SCORES.h5")
         return _scores(path, against, options.seed)
-    restoration = [name for name in names if name in _RESTORATION_METRICS]
+    restoration = [name for name in names if METRICS.has(name, "restored")]
     others = [name for name in names if name not in restoration]
     distances = [name for name in others if name != "moments"]
-    features = [name for name in names if name in FEATURE_METRICS]
+    features = [name for name in names if METRICS.has(name, "features")]
     if distances and against is None:
         raise UsageError(f"--metric {distances[0]} needs --against DATA")
     if against is not None and not distances:

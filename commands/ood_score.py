@@ -136,8 +136,7 @@ def run(
     from arcsm_cli.distributed.ranks import joined
     from arcsm_cli.evaluation.detection import BOOTSTRAP
     from arcsm_cli.evaluation.figures import check_shape, collect
-    from arcsm_cli.evaluation.model_metrics import MULTISCALE
-    from arcsm_cli.evaluation.ood import choose_statistics, needs_reference, score
+    from arcsm_cli.evaluation.ood import MULTISCALE, choose_statistics, needs_reference, score
     from arcsm_cli.evaluation.ood_reference import Request, distance_from, find_reference
     from arcsm_cli.evaluation.ood_report import readable, report
     from arcsm_cli.evaluation.overlap import Trained

@@ -75,7 +75,8 @@ def packed(parameters: Iterable[inspect.Parameter], values: dict[str, Any]) -> d
             result[parameter.name] = values[parameter.name]
         elif group.open:
             said = {name: values[name] for name in group.flags}
-            given = {n: v for n, v in said.items() if v is not None and v is not False}
+            plain = {name for name, item in group.flags.items() if item.kind is bool}
+            given = {k: v for k, v in said.items() if v is not None and (v or k not in plain)}
             result[parameter.name] = Given(
                 {name: _checked(group.flags[name], value) for name, value in given.items()}
             )

@@ -9,7 +9,7 @@ import torch
 from arcsm_cli.data.batch import Batch
 from arcsm_cli.data.stream import Examples
 from arcsm_cli.denoising.corruption import Corruption, Mask
-from arcsm_cli.denoising.methods import Denoiser
+from arcsm_cli.denoising.restorers import Denoiser
 from arcsm_cli.distributed.ranks import SOLO, Ranks
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.evaluation.figures import Found, found_in

@@ -5,44 +5,27 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from arcsm_cli.data.arrays import read_npy
-from arcsm_cli.data.batch import Batch
 from arcsm_cli.data.dataset import DataOptions
 from arcsm_cli.data.decoding import Picture
 from arcsm_cli.data.images import load_images
 from arcsm_cli.denoising.corruption import Corruption, Gaussian, Mask, SaltPepper
-from arcsm_cli.denoising.rules import (
-    BLUR,
-    AnnealedLangevin,
-    Flow,
-    MaskPosterior,
-    Posterior,
-    Rule,
-    SaltPepperPosterior,
-    Tweedie,
-)
-from arcsm_cli.denoising.single_step import parallel
-from arcsm_cli.denoising.walk import restore
+from arcsm_cli.denoising.restorers import Denoiser, Task
 from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError
 from arcsm_cli.io.streams import label
 from arcsm_cli.models.arcsm import ARCSM
-from arcsm_cli.randomness import SampleNoise
-from arcsm_cli.sampling.langevin import Langevin
+from arcsm_cli.options import check_parts
+from arcsm_cli.registry import RULES, any_of
 
 logger = logging.getLogger(__name__)
-
-METHODS = ("single-step", "sequential", "langevin", "ode", "particles")
-
-Tick = Callable[[int], None]
 
 _FAR = math.log(1.5)  # a level as far as this from the noise is worth a word
 
@@ -118,60 +101,18 @@ def estimate_sigma(x: Tensor) -> float:
     return float(diagonal.abs().median()) / (2 * 0.6745)
 
 
-class Settings(NamedTuple):
+class Settings:
     """What the command line may leave open (None).
 
-    Attributes:
-        method: of `METHODS`.
+    Arguments:
+        method: of `arcsm_cli.registry.RULES`.
         sigma: noise level to restore at, in the model's scale.
-        steps: of the ODE, or Langevin steps a level.
-        particles, lag: of particles.
-        draw: one particle instead of their mean.
+        own: options of the method's own.
     """
 
-    method: str | None = None
-    sigma: float | None = None
-    steps: int | None = None
-    particles: int | None = None
-    lag: int | None = None
-    draw: bool | None = None
-
-
-@dataclass(frozen=True)
-class Denoiser:
-    """A method, ready for batches.
-
-    Attributes:
-        method: its name.
-        sigma: the noise level it restores at, None where none is involved.
-        rule: how a scalar is restored; None restores all at once.
-    """
-
-    model: ARCSM
-    method: str
-    sigma: float | None
-    level: int
-    rule: Rule | None
-    particles: int = 1
-    lag: int = 0
-    draw: bool = False
-
-    def __call__(self, observed: Batch | Tensor, noise: SampleNoise, tick: Tick) -> Tensor:
-        """Restore sorted examples (B, D) with their own random numbers; (B, D)."""
-        if self.rule is None:
-            assert self.sigma is not None
-            tick(self.model.config.dimensions)
-            return parallel(self.model, observed, self.sigma, self.level)
-        return restore(
-            self.model,
-            observed,
-            self.rule,
-            noise,
-            particles=self.particles,
-            lag=self.lag,
-            draw=self.draw,
-            tick=tick,
-        )
+    def __init__(self, method: str | None = None, sigma: float | None = None, **own: Any) -> None:
+        self.method, self.sigma = method, sigma
+        self.own = {name: value for name, value in own.items() if value is not None}
 
 
 def choose_denoiser(
@@ -189,82 +130,47 @@ def choose_denoiser(
         UsageError: the choices do not fit the model, the corruption or one another.
     """
     joint = model.config.annealing == "joint"
-    masked = isinstance(corruption, Mask)
-    method = settings.method or _default(joint, corruption)
+    needs = "masks" if isinstance(corruption, Mask) else ""
+    if isinstance(corruption, SaltPepper) and joint:
+        needs = "salt-pepper"
+    method = RULES.check(settings.method) if settings.method else _default(joint, needs)
+    masked = needs == "masks"
     _check(model, method, masked, settings)
-    population = _population(model, settings, draw=masked)
-    if masked:
-        assert isinstance(corruption, Mask)
-        hidden = corruption.hidden.flatten()[model.order.cpu()].to(model.mean.device)
-        blur = max(BLUR, model.sigma_min) if joint else model.sigma_min
-        rule: Rule = MaskPosterior(hidden, model.sigma_min, blur)
-        return Denoiser(model, method, None, -1, rule, *population)
-    if isinstance(corruption, SaltPepper) and method == "particles":
+    if masked or RULES.has(method, needs):
         if settings.sigma is not None:
-            raise UsageError("--sigma: particles take salt-pepper noise for what it is")
-        rule = SaltPepperPosterior(corruption.probability, model.sigma_min)
-        return Denoiser(model, method, None, -1, rule, *population)
+            reason = "a mask has no noise level"
+            if not masked:
+                reason = f"{method} take salt-pepper noise for what it is"
+            raise UsageError(f"--sigma: {reason}")
+        denoiser: Denoiser = RULES[method](Task(model, corruption, 0.0, -1), **settings.own)
+        return replace(denoiser, method=method)
     sigma, level = _noise_level(model, corruption, settings.sigma, estimated)
-    if method == "single-step":
-        return Denoiser(model, method, sigma, level, None)
-    if method == "sequential":
-        return Denoiser(model, method, sigma, level, Tweedie(sigma, level))
-    if method == "ode":
-        return Denoiser(model, method, sigma, -1, Flow(sigma, model.sigma_min, settings.steps or 8))
-    if method == "particles":
-        rule = Posterior(sigma, model.sigma_min)
-        return Denoiser(model, method, sigma, -1, rule, *population)
-    # From the first level that is no larger than the noise: more would forget the observation.
-    first = next(i for i, s in enumerate((*model.levels, 0.0)) if s <= sigma * 1.001)
-    first = min(first, len(model.levels) - 1)
-    langevin = Langevin(model.levels[first:], settings.steps or 20)
-    return Denoiser(model, method, sigma, -1, AnnealedLangevin(langevin, first))
+    denoiser = RULES[method](Task(model, corruption, sigma, level), **settings.own)
+    return replace(denoiser, method=method, sigma=sigma, level=level)
 
 
-def _default(joint: bool, corruption: Corruption | None) -> str:
-    if isinstance(corruption, Mask):
-        return "particles"
-    if not joint:
-        return "sequential"
-    return "particles" if isinstance(corruption, SaltPepper) else "ode"
+def _default(joint: bool, needs: str) -> str:
+    """Return the method that knows the corruption, or else the default one for the model."""
+    if needs:
+        return RULES.tagged(needs)[0]
+    return next(name for name in RULES.tagged("default") if RULES.has(name, "joint") == joint)
 
 
 def _check(model: ARCSM, method: str, masked: bool, settings: Settings) -> None:
-    joint = model.config.annealing == "joint"
     if model.sigma_min == 0:
         raise UsageError("the model was trained without noise: it knows no noise to take off")
-    if masked and method != "particles":
+    if masked and not RULES.has(method, "masks"):
         raise UsageError(
             f"--method {method} does not weigh hidden values by the known ones that come later: "
-            "masks take --method particles"
+            f"masks take --method {any_of(RULES.tagged('masks'))}"
         )
-    if method in ("ode", "particles") and not joint and not masked:
+    if RULES.has(method, "joint") and model.config.annealing != "joint" and not masked:
+        fitting = [name for name in RULES if not RULES.has(name, "joint")]
         raise UsageError(
             f"--method {method} needs a model of joint annealing, this one is "
-            f"{model.config.annealing}: use single-step, sequential or langevin"
+            f"{model.config.annealing}: use {any_of(fitting)}"
         )
-    if masked and settings.sigma is not None:
-        raise UsageError("--sigma: a mask has no noise level")
-    if settings.steps is not None and method not in ("ode", "langevin"):
-        raise UsageError(f"--steps does not apply to --method {method}")
-    for option in ("particles", "lag", "draw"):
-        if getattr(settings, option) is not None and method != "particles":
-            raise UsageError(f"--{option} is for --method particles, this is {method}")
-    if settings.lag is not None and (masked if settings.draw is None else settings.draw):
-        raise UsageError("--lag is of --average: a draw is decided when all is known")
-
-
-def _population(model: ARCSM, settings: Settings, *, draw: bool) -> tuple[int, int, bool]:
-    """Return how many particles, how many scalars later a scalar is decided, and whether by draw.
-
-    Three rows later, unless told otherwise. Vectors are so cheap that they can have more particles.
-    """
-    shape = model.config.shape
-    rows = 3 * shape[0] * shape[2] if model.config.is_image else math.prod(shape)
-    lag = rows if settings.lag is None else settings.lag
-    particles = settings.particles or (16 if model.config.is_image else 64)
-    draw = draw if settings.draw is None else settings.draw
-    return particles, min(lag, model.config.dimensions), draw
+    check_parts(settings.own, RULES, method)
 
 
 def _noise_level(

@@ -20,7 +20,6 @@ from arcsm_cli.io.streams import label
 
 logger = logging.getLogger(__name__)
 
-METRICS = ("fid", "kid")
 FEATURES = 2048
 
 _SUBSETS, _SUBSET_SIZE = 100, 1000  # of kid, as is usual
@@ -102,7 +101,7 @@ def feature_distances(
     Arguments:
         samples, data: batches of images (B, C, H, W) in [0, 1].
         counts: how many images each has, two or more.
-        metrics: of `METRICS`.
+        metrics: ``fid``, ``kid``.
         features: F, how many features ``extract`` gives.
         seed: of the subsets.
         advance: called with the number of images of every batch that is done.

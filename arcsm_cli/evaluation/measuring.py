@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from arcsm_cli.cli.invocation import provenance_entry
 from arcsm_cli.cli.progress import progress
 from arcsm_cli.errors import UsageError
+from arcsm_cli.registry import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from arcsm_cli.evaluation.figures import Found
     from arcsm_cli.evaluation.vae_metrics import Likelihoods
     from arcsm_cli.io.checkpoint import Checkpoint
-
-FEATURE_METRICS = ("fid", "kid")
 
 
 class Source(NamedTuple):
@@ -78,7 +77,7 @@ def measure_model(
     """Return what ``arcsm eval`` prints of an autoregressive model; {} on all ranks but the first.
 
     Arguments:
-        metrics: of `model_metrics.METRICS`; none stands for all that the model has.
+        metrics: those of `METRICS` for models; none stands for all that the model has.
         method: of the likelihood, or None.
         perturb: whether to add the model's last noise level to DATA.
         ranks: share the examples.
@@ -178,7 +177,7 @@ def measure_vae(
     )
     from arcsm_cli.io.sample_output import check_sample_output
 
-    features = [name for name in how.metrics if name in FEATURE_METRICS]
+    features = [name for name in how.metrics if METRICS.has(name, "features")]
     likelihoods = [name for name in how.metrics if name not in features]
     if feature_weights is not None and not features:
         raise UsageError("--feature-weights applies to the metrics fid and kid alone")

@@ -7,22 +7,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from arcsm_cli.data.batch import Batch
 from arcsm_cli.data.stream import Examples
 from arcsm_cli.distributed.ranks import SOLO, Ranks
 from arcsm_cli.evaluation.figures import Found, check_shape, found_in
-from arcsm_cli.evaluation.likelihood import log_likelihood
-from arcsm_cli.evaluation.multiscale import levels_of, summaries, vectors
+from arcsm_cli.evaluation.readings import figures_of, log_scale
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.models.mle import ARMLE
 from arcsm_cli.randomness import Purpose, SampleNoise
-
-METRICS = ("nll", "bpd", "csm")
-MULTISCALE = "multiscale"
+from arcsm_cli.registry import METRICS
 
 
 def evaluate(
@@ -40,8 +35,7 @@ def evaluate(
 
     Arguments:
         data: clean examples of the model's shape.
-        metrics: of `METRICS`, where ``bpd`` comes from the figure ``nll``, and of what else
-            `figures_of` knows.
+        metrics: of `arcsm_cli.registry.STATISTICS`, or ``bpd``, which comes from ``nll``.
         method: of the likelihood, see `log_likelihood`.
         perturb: add noise of the last level first, since that is whose density is modelled; False
             for examples that carry it already, such as samples. Nothing is added for models of
@@ -67,33 +61,11 @@ def evaluate(
     return found_in(data, read, batch_size=batch_size, ranks=ranks)
 
 
-@torch.no_grad()
-def figures_of(
-    model: AutoregressiveModel, rows: Batch, names: Sequence[str], method: str | None = None
-) -> dict[str, Tensor]:
-    """Return figures of sorted, perturbed examples (B, D) by name, float64 on the CPU.
-
-    Arguments:
-        names: ``nll``, in nats of file units; of scores at the last level ``score-sum``,
-            ``score-norm`` and ``csm``, sum_d (1/2 s_d^2 + ds_d/dx_d); ``multiscale``, (B, F).
-        method: of the likelihood.
-    """
-    found = {}
-    if "nll" in names:
-        log_p = log_likelihood(model, rows, method).cpu().double()
-        found["nll"] = log_scale(model) - log_p.sum(1)
-    if set(names) - {"nll"}:
-        assert isinstance(model, ARCSM)
-        levels = levels_of(model)  # the last of them is the model's
-        table = summaries(model, rows, levels if MULTISCALE in names else levels[-1:])
-        found[MULTISCALE] = vectors(table)
-        found["score-sum"], found["score-norm"], found["csm"] = table[:, -1].unbind(1)
-    return {name: found[name] for name in names}
-
-
 def metrics_of(model: AutoregressiveModel) -> tuple[str, ...]:
-    """Return which of `METRICS` apply to a model; csm is of scores."""
-    return METRICS if isinstance(model, ARCSM) else METRICS[:2]
+    """Return which metrics of models a model has; some are of scores."""
+    scores = isinstance(model, ARCSM)
+    names = METRICS.tagged("model")
+    return tuple(name for name in names if scores or not METRICS.has(name, "scores"))
 
 
 def default_method(model: AutoregressiveModel) -> str:
@@ -106,14 +78,6 @@ def default_method(model: AutoregressiveModel) -> str:
 def is_discrete(model: AutoregressiveModel) -> bool:
     """Whether the model gives probabilities of 8-bit values instead of densities."""
     return isinstance(model, ARMLE) and model.head.discrete
-
-
-def log_scale(model: AutoregressiveModel) -> float:
-    """Return what turns a vector's density in the model's scale to file units, in nats.
-
-    Zero for images, whose densities are stated in the [-1, 1] scale.
-    """
-    return 0.0 if model.config.is_image else model.units.log_scale
 
 
 def bits_per_dimension(model: AutoregressiveModel, nll: float) -> float:

@@ -25,11 +25,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from arcsm_cli import registry
 from arcsm_cli.data.stream import Examples
 from arcsm_cli.distributed.ranks import SOLO, Ranks
 from arcsm_cli.errors import UsageError
 from arcsm_cli.evaluation.figures import Found
-from arcsm_cli.evaluation.model_metrics import MULTISCALE, evaluate
+from arcsm_cli.evaluation.model_metrics import evaluate
 from arcsm_cli.evaluation.multiscale import Mahalanobis
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.base import AutoregressiveModel
@@ -37,12 +38,13 @@ from arcsm_cli.models.base import AutoregressiveModel
 Direction = Literal["higher", "lower"]
 
 BASES: dict[str, Direction] = {
-    "score-sum": "higher",
-    "score-norm": "lower",
-    "csm": "lower",
-    "nll": "lower",
+    name: "higher" if registry.STATISTICS.has(name, "higher") else "lower"
+    for name in registry.STATISTICS
+    if not registry.STATISTICS.has(name, "levels")
 }
 """What is read off a model, and which values are like the training data's."""
+
+MULTISCALE = "multiscale"
 
 TYPICALITIES = {
     ("typicality" if base == "score-sum" else f"{base}-typicality"): base for base in BASES
@@ -65,8 +67,8 @@ def base_of(statistic: str) -> str:
 
 def statistics_of(model: AutoregressiveModel) -> tuple[str, ...]:
     """Return which of `STATISTICS` a model has; all but the likelihood's are of scores."""
-    scores = isinstance(model, ARCSM)
-    return tuple(name for name in STATISTICS if scores or base_of(name) == "nll")
+    kind = "scores" if isinstance(model, ARCSM) else "densities"
+    return tuple(name for name in STATISTICS if registry.STATISTICS.has(base_of(name), kind))
 
 
 def default_statistic(model: AutoregressiveModel) -> str:

@@ -18,9 +18,9 @@ from arcsm_cli.data.stream import Examples, open_stream
 from arcsm_cli.distributed.ranks import SOLO, Ranks
 from arcsm_cli.errors import ArcsmError, OutputError, UsageError
 from arcsm_cli.evaluation.figures import Found, check_shape, collect
-from arcsm_cli.evaluation.model_metrics import MULTISCALE, evaluate
+from arcsm_cli.evaluation.model_metrics import evaluate
 from arcsm_cli.evaluation.multiscale import FIGURES, Mahalanobis, Moments, levels_of
-from arcsm_cli.evaluation.ood import BASES, statistics_of
+from arcsm_cli.evaluation.ood import BASES, MULTISCALE, statistics_of
 from arcsm_cli.evaluation.overlap import Trained
 from arcsm_cli.io.reference_file import (
     Reference,

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.io.samples import SampleFile
+from arcsm_cli.registry import METRICS, any_of
 
-METRICS = ("psnr", "ssim", "mse")
 _LEAST_SIDE = 11  # of the window that SSIM looks through
 
 
@@ -36,7 +36,8 @@ def restoration_figures(
     Arguments:
         samples: restored, with ``clean``.
         name: what messages call the file.
-        metrics: of `METRICS`; PSNR and SSIM take the range of the data to be 1.
+        metrics: those of `arcsm_cli.registry.METRICS` for restored examples; PSNR and SSIM take the
+            range of the data to be 1.
 
     Raises:
         DamagedInputError: the file holds no clean examples.
@@ -45,8 +46,9 @@ def restoration_figures(
     if "clean" not in samples.names:
         raise DamagedInputError(f"{name}: holds no clean examples to compare with")
     image = len(samples.shape) == 3
-    if not image and set(metrics) - {"mse"}:
-        raise UsageError(f"{name} holds vectors, which have only --metric mse")
+    of_vectors = METRICS.tagged("vectors")
+    if not image and set(metrics) - set(of_vectors):
+        raise UsageError(f"{name} holds vectors, which have only --metric {any_of(of_vectors)}")
     if "ssim" in metrics and min(samples.shape[1:]) < _LEAST_SIDE:
         raise UsageError(f"--metric ssim takes images of {_LEAST_SIDE} pixels a side at least")
     versions = {"": "samples"}
@@ -61,7 +63,7 @@ def restoration_figures(
             if image:
                 x = x.clamp(0, 1)
             for metric in metrics:
-                found.setdefault(prefix + metric, []).append(figure(metric, x, clean))
+                found.setdefault(prefix + metric, []).append(METRICS[metric](x, clean))
         advance(len(clean))
     result = {}
     for key, parts in found.items():
@@ -72,18 +74,26 @@ def restoration_figures(
     return result
 
 
-def figure(metric: str, x: Tensor, clean: Tensor) -> Tensor:
-    """Return a metric of each example, (B,)."""
-    if metric == "ssim":
-        from torchmetrics.functional.image import structural_similarity_index_measure
+def ssim(x: Tensor, clean: Tensor) -> Tensor:
+    """Return the structural similarity of each image to the clean one, (B,)."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
 
-        # In double precision: variances are differences of squares.
-        _, places = structural_similarity_index_measure(
-            x.double(), clean.double(), reduction="none", data_range=1.0, return_full_image=True
-        )
-        inside = slice(_LEAST_SIDE // 2, -(_LEAST_SIDE // 2))  # beyond, it pads by reflection
-        return places[:, :, inside, inside].flatten(1).mean(1)
-    mse = (x - clean).square().flatten(1).mean(1)
-    # An image restored without error would be infinitely good: count it as 8 bits' rounding.
-    floor = (1 / 510) ** 2
-    return mse if metric == "mse" else -10 * mse.clamp(min=floor).log10()
+    # In double precision: variances are differences of squares.
+    _, places = structural_similarity_index_measure(
+        x.double(), clean.double(), reduction="none", data_range=1.0, return_full_image=True
+    )
+    inside = slice(_LEAST_SIDE // 2, -(_LEAST_SIDE // 2))  # beyond, it pads by reflection
+    return places[:, :, inside, inside].flatten(1).mean(1)
+
+
+def mse(x: Tensor, clean: Tensor) -> Tensor:
+    """Return the mean squared error of each example, (B,)."""
+    return (x - clean).square().flatten(1).mean(1)
+
+
+def psnr(x: Tensor, clean: Tensor) -> Tensor:
+    """Return the peak signal-to-noise ratio of each image in dB, (B,).
+
+    An image restored without error would be infinitely good: it counts as 8 bits' rounding.
+    """
+    return -10 * mse(x, clean).clamp(min=(1 / 510) ** 2).log10()

@@ -143,3 +143,15 @@ def _pot() -> Any:
     import ot
 
     return ot
+
+
+def energy(x: Tensor, y: Tensor, seed: int) -> dict[str, float]:
+    """Return `energy_distance` as a figure by its name."""
+    return {"energy": energy_distance(x, y)}
+
+
+def sliced(x: Tensor, y: Tensor, seed: int) -> dict[str, float]:
+    """Return `sliced_wasserstein`, its error and its floor as figures by their names."""
+    found = sliced_wasserstein(x, y, seed=seed)
+    name = "sliced_wasserstein"
+    return {name: found.distance, f"{name}_se": found.error, f"{name}_floor": found.floor}

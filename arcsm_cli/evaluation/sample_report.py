@@ -10,10 +10,10 @@ from torch import Tensor
 
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.errors import DamagedInputError, UsageError
-from arcsm_cli.evaluation import image_features
 from arcsm_cli.evaluation.image_features import Extract, feature_distances
-from arcsm_cli.evaluation.sample_metrics import energy_distance, moments, sliced_wasserstein
+from arcsm_cli.evaluation.sample_metrics import moments
 from arcsm_cli.io.samples import SampleFile
+from arcsm_cli.registry import METRICS
 
 _VALUES = 1 << 18  # of the samples, read at a time
 
@@ -67,7 +67,7 @@ def measure(
 
     Arguments:
         data: what the samples are compared with, of their shape; None for moments alone.
-        metrics: moments, energy, sliced-wasserstein, fid, kid.
+        metrics: those of `arcsm_cli.registry.METRICS` for samples.
         extract: the features for fid and kid, where they are asked for.
         batch_size: images at a time.
         seed: of what distances draw at random.
@@ -79,8 +79,11 @@ def measure(
     result: dict[str, float] = {}
     if "moments" in metrics:
         result |= moments(_batches(samples, _block(samples)))
-    if data is not None and set(metrics) - {"moments", *image_features.METRICS}:
-        result |= _distances(_whole(samples), data, metrics, seed)
+    distances = [name for name in metrics if METRICS.has(name, "distance")]
+    if data is not None and distances:
+        x, y = _whole(samples), data.take(torch.arange(len(data)))
+        for name in distances:
+            result |= METRICS[name](x, y, seed)
     if data is not None and extract is not None:
         result |= feature_distances(
             extract,
@@ -91,19 +94,6 @@ def measure(
             seed=seed,
             advance=advance,
         )
-    return result
-
-
-def _distances(x: Tensor, data: Dataset, metrics: list[str], seed: int) -> dict[str, float]:
-    result: dict[str, float] = {}
-    y = data.take(torch.arange(len(data)))
-    if "energy" in metrics:
-        result["energy"] = energy_distance(x, y)
-    if "sliced-wasserstein" in metrics:
-        found = sliced_wasserstein(x, y, seed=seed)
-        result["sliced_wasserstein"] = found.distance
-        result["sliced_wasserstein_se"] = found.error
-        result["sliced_wasserstein_floor"] = found.floor
     return result
 
 

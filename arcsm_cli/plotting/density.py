@@ -13,7 +13,8 @@ from torch import Tensor
 
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.evaluation.likelihood import log_likelihood
-from arcsm_cli.evaluation.model_metrics import density_text, log_scale
+from arcsm_cli.evaluation.model_metrics import density_text
+from arcsm_cli.evaluation.readings import log_scale
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.plotting.window import Window, window

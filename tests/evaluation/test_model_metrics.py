@@ -50,7 +50,7 @@ def test_nll_is_that_of_the_density_in_file_units(gaussian_model: Make) -> None:
     x, figures = gathered(model, vectors(d=2))
     total = [c * math.hypot(s, sigma) for c, s in zip(scale, sd, strict=True)]
     exact = torch.distributions.Normal(torch.tensor(shift), torch.tensor(total))
-    assert torch.allclose(figures["nll"], -exact.log_prob(x).sum(1), rtol=0, atol=1e-2)
+    assert torch.allclose(figures["nll"], -exact.log_prob(x).double().sum(1), rtol=0, atol=1e-2)
 
 
 def test_nll_of_images_is_that_of_the_scale_from_minus_one_to_one(gaussian_model: Make) -> None:
@@ -68,7 +68,7 @@ def test_csm_is_the_summand_of_the_objective(random_model: Make) -> None:
     rows = model.sort(x)
     with torch.no_grad():
         s, ds = model.score_and_derivative(rows, model.contexts(rows), torch.tensor(0.1))
-    expected = (0.5 * s.square() + ds).sum(1)
+    expected = (0.5 * s.square() + ds).sum(1).double()
     assert torch.allclose(figures["csm"], expected, rtol=1e-4, atol=1e-2)
 
 

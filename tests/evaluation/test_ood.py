@@ -228,7 +228,7 @@ def test_only_what_was_asked_for_is_computed(
     def never(*_: object) -> Tensor:
         raise AssertionError
 
-    monkeypatch.setattr("arcsm_cli.evaluation.ood.log_likelihood", never)
+    monkeypatch.setattr("arcsm_cli.evaluation.readings.log_likelihood", never)
     assert set(scored(random_model(), vectors(), statistics=["csm"])[1]) == {"csm"}
 
 

@@ -11,11 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from arcsm_cli import registry
 from arcsm_cli.errors import DamagedInputError, UsageError
-from arcsm_cli.evaluation.restoration import METRICS, restoration_figures
+from arcsm_cli.evaluation.restoration import restoration_figures
 from arcsm_cli.io.samples import SampleFile, SampleWriter
 
 Figures = Callable[..., dict[str, float]]
+
+METRICS = registry.METRICS.tagged("restored")
 
 
 @pytest.fixture
