@@ -121,7 +121,7 @@ def samples(data: bytes) -> None:
     path = _file(building.hdf5(data))
     with documented():
         reader = SampleReader(path, "input")
-        shapes, _ = reader.contents()
+        shapes, *_ = reader.contents()
         for name, (count, *_) in shapes.items():
             reader.read(name, 0, min(count, 1 << 16))
 
@@ -181,7 +181,8 @@ class _Here:
         return getattr(self._made, method)(*arguments)
 
     def close(self) -> None:
-        """Nothing is to end."""
+        """Let go of the file, as the end of a process does."""
+        self._made._file.close()
 
 
 def comparison(data: bytes) -> None:
