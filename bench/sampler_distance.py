@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from two_d import Silent
 
-from arcsm_cli.data.dataset import DataOptions
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.data.spec import load_data
 from arcsm_cli.evaluation.sample_metrics import energy_distance
 from arcsm_cli.models.arcsm import ARCSM

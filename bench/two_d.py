@@ -16,8 +16,9 @@ import torch
 from equal_time import SCORES, Found, autoregressive, flow
 from torch import Tensor
 
-from arcsm_cli.data.dataset import DataOptions, Dataset
+from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.data.densities import has_density, log_density
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.data.spec import load_data
 from arcsm_cli.training.configure import Choices
 

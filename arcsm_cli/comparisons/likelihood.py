@@ -20,7 +20,7 @@ from arcsm_cli.comparisons.fit import fit
 from arcsm_cli.comparisons.held_out import train_and_test
 from arcsm_cli.comparisons.objectives import objectives
 from arcsm_cli.comparisons.tables import Columns, Record, Track, deviation, distinct
-from arcsm_cli.data.dataset import DataOptions
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.training.configure import Choices, model_config
 
 

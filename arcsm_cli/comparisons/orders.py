@@ -15,7 +15,8 @@ from torch import Tensor
 
 from arcsm_cli.comparisons.held_out import train_and_test
 from arcsm_cli.comparisons.tables import Columns, Record, Track, deviation, distinct, where
-from arcsm_cli.data.dataset import DataOptions, Dataset
+from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.evaluation.likelihood import log_likelihood
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.order import variable_order

@@ -3,10 +3,11 @@
 import io
 from pathlib import Path
 
-from arcsm_cli.data.dataset import DataOptions, Dataset
+from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.data.decoding import Picture
 from arcsm_cli.data.download import ensure
 from arcsm_cli.data.images import load_images
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.errors import DamagedInputError, UnavailableError
 from arcsm_cli.io.streams import label, open_regular, show
 

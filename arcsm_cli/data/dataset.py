@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from arcsm_cli.data.batch import Batch
-from arcsm_cli.data.options import DataOptions as DataOptions
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.io.streams import label, show
 

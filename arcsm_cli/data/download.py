@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from arcsm_cli.data.dataset import DataOptions
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.errors import OutputError, UnavailableError
 from arcsm_cli.io.scratch import scratch_folder
 from arcsm_cli.io.streams import label

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from arcsm_cli.data.dataset import DataOptions, Dataset
+from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.data.images import load_images
 from arcsm_cli.data.listing import Listing, listing_of, readable
 from arcsm_cli.data.names import SPLIT_FOLDERS, SPLITS
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.data.splits import ALL, Hashes, file_hash, split_rows
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.io.provenance import sha256_file

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from arcsm_cli.data.dataset import MAX_BYTES, DataOptions
+from arcsm_cli.data.dataset import MAX_BYTES
 from arcsm_cli.data.decoding import MAX_PIXELS, Decoder, Picture
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.data.scale import BYTES, brightest_grey, require_bright, unit_range
 from arcsm_cli.errors import ArcsmError, DamagedInputError, MissingInputError, UsageError
 from arcsm_cli.io.isolated import Isolated

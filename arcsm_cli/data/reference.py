@@ -5,7 +5,8 @@ import zlib
 import numpy as np
 import torch
 
-from arcsm_cli.data.dataset import MAX_BYTES, DataOptions, Dataset
+from arcsm_cli.data.dataset import MAX_BYTES, Dataset
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.errors import UsageError
 
 DEFAULT_COUNT = 10_000

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from arcsm_cli.data.columns import choose, fitted
-from arcsm_cli.data.dataset import DataOptions, Dataset, require_finite
+from arcsm_cli.data.dataset import Dataset, require_finite
 from arcsm_cli.data.folders import ImageFolder
 from arcsm_cli.data.images import fit
 from arcsm_cli.data.listing import holds_pictures
@@ -23,6 +23,7 @@ from arcsm_cli.data.names import (
     splits_of,
     suggestion,
 )
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.data.splits import (
     ALL,
     PARTS,

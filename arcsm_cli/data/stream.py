@@ -17,9 +17,10 @@ from torch import Tensor
 
 from arcsm_cli.data.batch import Batch
 from arcsm_cli.data.columns import check_options, selected
-from arcsm_cli.data.dataset import DataOptions, Dataset
+from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.data.hdf5 import is_ours
 from arcsm_cli.data.images import fit
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.data.spec import load_data
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.io.provenance import sha256_file

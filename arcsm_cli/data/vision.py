@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from arcsm_cli.data.arrays import label_values
-from arcsm_cli.data.dataset import DataOptions, Dataset
+from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.data.download import ensure, gz
 from arcsm_cli.data.matlab import MatFile
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.errors import DamagedInputError, UnavailableError
 from arcsm_cli.io.streams import label, open_regular
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from arcsm_cli.data.arrays import read_npy
-from arcsm_cli.data.dataset import DataOptions
 from arcsm_cli.data.decoding import Picture
 from arcsm_cli.data.images import load_images
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.denoising.corruption import Corruption, Gaussian, Mask, SaltPepper
 from arcsm_cli.denoising.restorers import Denoiser, Task
 from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError

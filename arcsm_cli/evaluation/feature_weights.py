@@ -18,8 +18,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from arcsm_cli.data.dataset import DataOptions
 from arcsm_cli.data.download import ensure
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.errors import DamagedInputError, UnavailableError
 from arcsm_cli.io.streams import label, local_input, show
 from arcsm_cli.io.tensor_file import check_header, complaints

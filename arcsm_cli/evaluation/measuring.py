@@ -11,7 +11,7 @@ from arcsm_cli.registry import METRICS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from arcsm_cli.data.dataset import DataOptions
+    from arcsm_cli.data.options import DataOptions
     from arcsm_cli.data.stream import Examples
     from arcsm_cli.distributed.ranks import Ranks
     from arcsm_cli.evaluation.figures import Found

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arcsm_cli.data.dataset import DataOptions
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.data.spec import path_of
 from arcsm_cli.data.stream import Examples, open_stream
 from arcsm_cli.distributed.ranks import SOLO, Ranks

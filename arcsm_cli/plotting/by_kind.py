@@ -16,7 +16,7 @@ from arcsm_cli.plotting.figure import write_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from arcsm_cli.data.dataset import DataOptions
+    from arcsm_cli.data.options import DataOptions
     from arcsm_cli.models.base import AutoregressiveModel
     from arcsm_cli.plotting.density import ModelDensity
     from arcsm_cli.plotting.heatmap import Scale

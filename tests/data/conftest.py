@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import savemat
 
-from arcsm_cli.data.dataset import DataOptions
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.errors import DamagedInputError
 
 

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from arcsm_cli.data.arrays import image_or_vector, label_values, read_npy
-from arcsm_cli.data.dataset import DataOptions, as_float
+from arcsm_cli.data.dataset import as_float
 from arcsm_cli.data.files import load_file
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.errors import DamagedInputError, UsageError
 
 Hostile = Callable[[], AbstractContextManager[None]]

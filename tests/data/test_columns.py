@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arcsm_cli.data.dataset import DataOptions
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.data.spec import load_data
 from arcsm_cli.data.stream import Examples, open_stream
 from arcsm_cli.errors import DamagedInputError, UsageError

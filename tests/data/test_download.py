@@ -19,7 +19,7 @@ import pytest
 import torchvision.datasets as tv
 
 from arcsm_cli.data import download, vision
-from arcsm_cli.data.dataset import DataOptions
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.data.spec import load_data
 from arcsm_cli.errors import OutputError, UnavailableError
 from arcsm_cli.io.scratch import scratch_name

@@ -17,7 +17,8 @@ import torch
 from scipy.io import savemat
 
 from arcsm_cli.data import archives, files
-from arcsm_cli.data.dataset import DataOptions, Dataset
+from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.data.spec import load_data, load_training
 from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError
 from arcsm_cli.io.samples import SampleWriter

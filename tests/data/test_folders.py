@@ -17,9 +17,10 @@ from PIL import Image
 
 from arcsm_cli.data import decoding, images
 from arcsm_cli.data.archives import members
-from arcsm_cli.data.dataset import DataOptions, Dataset
+from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.data.decoding import Picture, decode
 from arcsm_cli.data.images import fit, load_images
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.data.spec import load_data, load_training
 from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError
 from arcsm_cli.io.provenance import sha256_file

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from arcsm_cli.data.dataset import DataOptions, Dataset
+from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.data.spec import load_data, load_training
 from arcsm_cli.data.splits import content_hashes, split_rows
 from arcsm_cli.errors import UsageError

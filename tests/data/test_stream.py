@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from arcsm_cli.data.dataset import DataOptions, Dataset
+from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.data.spec import load_data
 from arcsm_cli.data.stream import Examples, SampleStream, open_stream
 from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError

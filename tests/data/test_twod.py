@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from arcsm_cli.data.dataset import DataOptions, Dataset
+from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.data.densities import entropy, has_density, log_density
 from arcsm_cli.data.names import TWO_DIMENSIONAL
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.data.spec import load_data
 from arcsm_cli.data.twod import gaussian_covariance, gaussians_means
 from arcsm_cli.errors import UsageError

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 
 from arcsm_cli.data.celeba import load_celeba
-from arcsm_cli.data.dataset import DataOptions, Dataset
+from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.data.decoding import decode
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.data.spec import load_data, load_training
 from arcsm_cli.data.vision import read_idx
 from arcsm_cli.errors import DamagedInputError, MissingInputError, UnavailableError

@@ -133,7 +133,7 @@ def test_the_noise_of_smooth_images_is_estimated_within_a_tenth(sigma: float) ->
 
 
 def test_strong_noise_of_digits_is_estimated_within_a_tenth() -> None:
-    from arcsm_cli.data.dataset import DataOptions
+    from arcsm_cli.data.options import DataOptions
     from arcsm_cli.data.spec import load_data
 
     x = next(iter(load_data("digits", DataOptions(), default_split="test").batches(256))).x

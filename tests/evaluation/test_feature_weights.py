@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
-from arcsm_cli.data.dataset import DataOptions
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.errors import DamagedInputError, MissingInputError, UnavailableError
 from arcsm_cli.evaluation import feature_weights
 from arcsm_cli.evaluation.feature_weights import FOLDER, SHA256, URL, find_weights, read_weights

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from arcsm_cli.data.dataset import DataOptions
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.evaluation import ood_reference
 from arcsm_cli.evaluation.model_metrics import evaluate

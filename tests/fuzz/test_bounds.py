@@ -66,9 +66,9 @@ def partition(path: Path) -> None:
 
 
 def picture(path: Path) -> None:
-    from arcsm_cli.data.dataset import DataOptions
     from arcsm_cli.data.decoding import Picture
     from arcsm_cli.data.images import load_images
+    from arcsm_cli.data.options import DataOptions
 
     load_images([Picture.at(path)], DataOptions(), "folder")
 

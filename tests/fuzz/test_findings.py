@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from arcsm_cli.data import arrays, tables
-from arcsm_cli.data.dataset import DataOptions
 from arcsm_cli.data.decoding import Picture
 from arcsm_cli.data.files import load_file
 from arcsm_cli.data.folders import ImageFolder
 from arcsm_cli.data.images import load_images
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.data.spec import load_data
 from arcsm_cli.errors import ArcsmError, DamagedInputError, UsageError
 from arcsm_cli.io import bounded_json

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from arcsm_cli.data.dataset import DataOptions, Dataset
+from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.data.densities import entropy
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.data.spec import load_training
 from arcsm_cli.evaluation.model_metrics import evaluate
 from arcsm_cli.models.arcsm import ARCSM

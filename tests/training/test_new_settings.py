@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from arcsm_cli.data.dataset import DataOptions, Dataset
+from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.data.densities import log_density
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.data.spec import load_training
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.evaluation.likelihood import log_likelihood
