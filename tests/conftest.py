@@ -27,13 +27,15 @@ if TYPE_CHECKING:
     from arcsm_cli.models.vae import VAE
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Undo what a shell does to a suite that it runs in the background or under nohup.
 
     It has these signals ignored, and every program under test would inherit that. Nor are examples
-    of hypothesis to fail for the time they take, on a machine that others keep busy.
+    of hypothesis to fail for the time they take, on a machine that others keep busy; they are
+    many where time is given to the slow tests.
     """
-    settings.register_profile("untimed", deadline=None)
+    many = 100 if config.option.markexpr == "slow" else 25
+    settings.register_profile("untimed", deadline=None, max_examples=many)
     settings.load_profile("untimed")
     for number, usual in (
         (signal.SIGINT, signal.default_int_handler),

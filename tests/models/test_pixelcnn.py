@@ -79,11 +79,21 @@ PIXELCNNS = [
     Case("pixelcnn", (3, 4, 4), site=3, blocks=2),
     Case("pixelcnn", (3, 8, 8), site=3),
 ]
-every = pytest.mark.parametrize("case", [*MADES, *PIXELCNNS], ids=str)
-convolutional = pytest.mark.parametrize("case", PIXELCNNS, ids=str)
-together = pytest.mark.parametrize("case", [c for c in PIXELCNNS if c.site > 1], ids=str)
 # One network of each kind of site.
-few = pytest.mark.parametrize("case", [PIXELCNNS[1], PIXELCNNS[4], PIXELCNNS[6]], ids=str)
+FEW = [PIXELCNNS[1], PIXELCNNS[4], PIXELCNNS[6]]
+
+
+def cases(networks: list[Case]) -> pytest.MarkDecorator:
+    """Parametrise a test over networks; most of them run with the slow tests."""
+    fast = (MADES[1], MADES[3], *FEW)
+    given = [c if c in fast else pytest.param(c, marks=pytest.mark.slow) for c in networks]
+    return pytest.mark.parametrize("case", given, ids=str)
+
+
+every = cases([*MADES, *PIXELCNNS])
+convolutional = cases(PIXELCNNS)
+together = cases([c for c in PIXELCNNS if c.site > 1])
+few = cases(FEW)
 
 
 def jacobian(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -328,7 +338,7 @@ def twins(plain: ModuleType, case: Case) -> tuple[Any, Any]:
 
 
 # The plain network has one context a pixel, so that its sub-pixels share what came before.
-comparable = pytest.mark.parametrize("case", [c for c in PIXELCNNS if c.shape[0] != 2], ids=str)
+comparable = cases([c for c in PIXELCNNS if c.shape[0] != 2])
 
 
 @comparable
