@@ -5,6 +5,7 @@ process of its own, with its own files as standard streams, its own exit code an
 only the seconds that the imports take.
 """
 
+import gc
 import importlib
 import itertools
 import json
@@ -252,6 +253,8 @@ def _serve() -> None:
         os.environ.setdefault(f"POT_BACKEND_DISABLE_{name}", "1")
     for module in _MODULES:
         importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # what is imported is never looked at again: forks share its pages
     started: dict[int, int] = {}
 
     def start(*job: Any) -> int:
