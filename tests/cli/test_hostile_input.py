@@ -156,7 +156,6 @@ ANYTHING: dict[str, Make] = {
     "truncated samples": truncated_samples,
     "samples with NaN": samples(samples=np.full((8, 2), np.nan, np.float32)),
     "samples of a future version": samples(format_version=2),
-    "samples of another program": samples(format="other"),
     "samples that are text": samples(samples=np.array([b"a", b"b"])),
     "samples behind an external link": linked_samples,
     "samples stored elsewhere": stored_elsewhere,

@@ -48,7 +48,6 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels = random.integers(0, 256, (*size, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(root / name / f"{i}.{ending}")
     np.savez(root / "grey.npz", random.integers(0, 256, (20, 1, 8, 4), dtype=np.uint8))
-    np.savez(root / "four.npz", random.integers(0, 256, (20, 4, 8, 8), dtype=np.uint8))
     return root
 
 
@@ -136,8 +135,8 @@ def test_a_size_stands_for_what_is_not_given(
     ("options", "named"),
     [
         ("--dropout 1", "--dropout 1"),
-        ("--dropout nan", "--dropout nan"),
-        ("--dropout=-0.1", "--dropout -0.1"),
+        ("--dropout nan", "--dropout"),
+        ("--dropout=-0.1", "--dropout"),
         ("--filters 0", "--filters"),
         ("--filters 4097", "--filters"),
         ("--resnet-blocks 0", "--resnet-blocks"),
@@ -174,8 +173,7 @@ def test_options_of_pixelcnn_are_refused_without_it(
     ("data", "says"),
     [
         ("gaussian:2", "gaussian:2:train holds vectors"),
-        ("four.npz", "four.npz holds images of 4 channels"),
-        ("odd", "odd holds 10 x 10: use --resize"),
+        ("odd", "odd holds images of 3 x 10 x 10: use --resize"),
     ],
 )
 def test_data_that_do_not_fit_are_refused_with_what_they_are(
