@@ -6,11 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from arcsm_cli.data.dataset import (
-    DataOptions,
-    Dataset,
-    require_finite,
-)
+from arcsm_cli.data.dataset import Dataset, require_finite
+from arcsm_cli.data.options import DataOptions
 from arcsm_cli.errors import DamagedInputError, UsageError
 
 
