@@ -20,7 +20,7 @@ from arcsm_cli.models.config import ModelConfig, noise_levels
 from arcsm_cli.models.made import MADE
 from arcsm_cli.objectives.csm import csm
 from arcsm_cli.objectives.noisy_batch import NoisyBatch, perturb
-from arcsm_cli.randomness import SampleNoise
+from arcsm_cli.randomness import Draws, SampleNoise
 from arcsm_cli.runtime import reuse_memory
 from arcsm_cli.sampling.draw import sample
 from arcsm_cli.sampling.samplers import choose_sampler
@@ -64,16 +64,17 @@ def autograd_csm(net: ARCSM, batch: NoisyBatch, contexts: Callable[[Tensor], Ten
     return (batch.sigma.square() * (0.5 * s.square() + ds)).sum(-1).mean()
 
 
-def train_step(loss: Callable[[ARCSM, NoisyBatch], Tensor], *, fused: bool) -> float:
+def train_step(loss: Callable[[ARCSM, NoisyBatch, Draws], Tensor], *, fused: bool) -> float:
     """Seconds of one step: loss, gradients, Adam."""
     net = model()
     optimizer = torch.optim.Adam(net.parameters(), fused=fused)
     x = torch.rand(BATCH, SIDE * SIDE) * 2 - 1
-    batch = perturb(net, x, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    batch, random = perturb(net, x, generator), Draws(generator)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        loss(net, batch).backward()
+        loss(net, batch, random).backward()
         optimizer.step()
 
     return median_seconds(step, warm=3, runs=8)
@@ -82,7 +83,7 @@ def train_step(loss: Callable[[ARCSM, NoisyBatch], Tensor], *, fused: bool) -> f
 def train_step_plain() -> float:
     """The reference: dense masked layers, derivative by autograd, PyTorch's defaults."""
     return train_step(
-        lambda net, b: autograd_csm(net, b, lambda x: plain_contexts(net.stage().context, x)),
+        lambda net, b, _: autograd_csm(net, b, lambda x: plain_contexts(net.stage().context, x)),
         fused=False,
     )
 
@@ -90,7 +91,7 @@ def train_step_plain() -> float:
 def train_step_autograd_derivative() -> float:
     """Ours in everything but the derivative: what the tangent alone gains."""
     reuse_memory()
-    return train_step(lambda net, b: autograd_csm(net, b, net.contexts), fused=True)
+    return train_step(lambda net, b, _: autograd_csm(net, b, net.contexts), fused=True)
 
 
 def train_step_eager() -> float:

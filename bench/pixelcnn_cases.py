@@ -18,6 +18,7 @@ from arcsm_cli.models.restore import make_model
 from arcsm_cli.objectives.csm import csm
 from arcsm_cli.objectives.mle import mle
 from arcsm_cli.objectives.noisy_batch import NoisyBatch, perturb
+from arcsm_cli.randomness import Draws
 from arcsm_cli.runtime import reuse_memory
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
@@ -129,7 +130,7 @@ def _step(
     batch: NoisyBatch,
 ) -> None:
     optimizer.zero_grad(set_to_none=True)
-    objective(net, batch).backward()  # type: ignore[no-untyped-call]
+    objective(net, batch, Draws(torch.Generator())).backward()  # type: ignore[no-untyped-call]
     optimizer.step()
 
 

@@ -31,6 +31,7 @@ from arcsm_cli.registry import METHODS
 from arcsm_cli.runtime import reuse_memory
 from arcsm_cli.training.loop import train
 from arcsm_cli.training.settings import VAESettings
+from arcsm_cli.training.silent import Follower
 from arcsm_cli.training.state import TrainState
 
 BATCH, LATENT = 128, 8
@@ -55,23 +56,15 @@ def ours(method: str) -> float:
     return timer.median()
 
 
-class _Timer:
+class _Timer(Follower):
     """Observes a run and keeps when each step ended."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.ends: list[float] = []
 
     def stepped(self, state: TrainState, loss: float) -> None:
         self.ends.append(time.perf_counter())
-
-    def recorded(self, state: TrainState) -> None:
-        """Do nothing."""
-
-    def checkpoint(self, state: TrainState) -> None:
-        """Do nothing."""
-
-    def stop_requested(self) -> bool:
-        return False
 
     def median(self) -> float:
         late = self.ends[len(self.ends) // 4 :]
