@@ -152,7 +152,10 @@ def _entry(step: dict[str, Any]) -> dict[str, Any]:
 def _summed_up(value: Any) -> Any:
     """`value` with long lists of numbers, such as training curves, reduced to their ends."""
     if isinstance(value, Mapping):
-        return {key: _summed_up(item) for key, item in value.items()}
+        value = {key: _summed_up(item) for key, item in value.items()}
+        if isinstance(hashes := value.get("sketch"), list):
+            value["sketch"] = f"{len(hashes)} hashes of training examples (all with --json)"
+        return value
     if not isinstance(value, list) or len(value) <= _LONG_LIST:
         return value
     if not all(isinstance(item, int | float) for item in value):

@@ -133,7 +133,6 @@ def run_training(
         state, earlier = resumed_state(place.output, config, settings, trained_on, device)
     else:
         state = fresh_state(config, settings, device, None if start is None else start.tensors)
-    note("%s", _account(given))
     total = settings.steps * state.task.stages(state.model)
 
     with (
@@ -147,6 +146,7 @@ def run_training(
             bar.update(1, **figures)
 
         board = _board(log_dir) if ranks.is_first else None
+        note("%s", _account(given))
         session = Session(
             place.output,
             trained_on,
@@ -189,7 +189,7 @@ def _account(given: "TrainingData") -> str:
     else:
         text += f", validates on {len(valid)} of {label(valid.name)}"
     if given.part == "train":
-        text += f", leaves {given.test} for test; the file has {given.whole}"
+        text += f", leaves {given.test} for test, of {given.whole} in all"
     if train.skipped:
         text += f"; {train.skipped} could not be read and were skipped"
     return text

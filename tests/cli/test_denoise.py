@@ -194,7 +194,8 @@ def test_noise_of_standardised_vectors_is_in_units_of_each_column(
     denoise: Denoise, standardised_model: Path
 ) -> None:
     data = standardised_model.with_name("x.npy")
-    found = denoise(standardised_model, f"{data}", "--corrupt", "gaussian:0.5", "--limit", 200)
+    noise = ("--corrupt", "gaussian:0.5", "--limit", 200, "-q")
+    found = denoise(standardised_model, f"{data}", *noise)
     noise = (found["corrupted"] - found["clean"]).std(axis=0) / [1, 100, 0.01]
     np.testing.assert_allclose(noise, 0.5, rtol=0.25)
 

@@ -261,7 +261,7 @@ def test_divergence_ends_in_one_line_and_keeps_the_last_good_checkpoint(
 ) -> None:
     # Rates between what float32 just holds and what it does not hold any more.
     wild = ("--lr", "1e18", "--clip", 0, "--warmup", 100, "--checkpoint-every", 1)
-    done = train(*wild, "--limit", 200, "--batch-size", 32, steps=30)
+    done = train(*wild, "-q", "--limit", 200, "--batch-size", 32, steps=30)
     assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
     assert "diverged" in done.err
     assert "Traceback" not in done.err
