@@ -36,37 +36,22 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def replaced_stdout(monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> io.BytesIO:
+def replaced_stdout(monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
     buffer = io.BytesIO()
-    fake = SimpleNamespace(buffer=buffer, isatty=lambda: terminal)
+    fake = SimpleNamespace(buffer=buffer, isatty=lambda: False)
     monkeypatch.setattr(sys, "stdout", fake)
     return buffer
 
 
-def test_the_body_s_bytes_arrive(tmp_path: Path) -> None:
+def test_the_target_appears_whole_at_the_end_and_nothing_else_remains(tmp_path: Path) -> None:
     target = tmp_path / "out"
     with atomic_output(str(target)) as path:
         path.write_bytes(b"content")
-    assert target.read_bytes() == b"content"
-
-
-def test_only_the_target_remains(tmp_path: Path) -> None:
-    with atomic_output(str(tmp_path / "out")) as path:
-        path.write_bytes(b"content")
-    assert names(tmp_path) == ["out"]
-
-
-def test_the_temporary_file_is_a_hidden_neighbour(tmp_path: Path) -> None:
-    with atomic_output(str(tmp_path / "out")) as path:
-        assert path.parent == tmp_path
+        assert names(tmp_path) == [path.name]
         assert path.name.startswith(".out.")
         assert path.name.endswith(".tmp")
-
-
-def test_the_target_does_not_exist_before_the_end(tmp_path: Path) -> None:
-    with atomic_output(str(tmp_path / "out")) as path:
-        path.write_bytes(b"content")
-        assert not (tmp_path / "out").exists()
+    assert target.read_bytes() == b"content"
+    assert names(tmp_path) == ["out"]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
@@ -95,31 +80,21 @@ def test_an_exception_leaves_the_old_file(tmp_path: Path) -> None:
     assert target.read_bytes() == b"old"
 
 
-def test_a_killed_writer_leaves_no_target(tmp_path: Path) -> None:
-    code = (
-        "import os, signal, sys\n"
-        "from arcsm_cli.io.atomic import atomic_output\n"
-        "with atomic_output(sys.argv[1]) as path:\n"
-        "    path.write_bytes(b'half')\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    target = tmp_path / "out"
-    ended = subprocess.run([sys.executable, "-c", code, str(target)], check=False)
-    assert ended.returncode == -signal.SIGKILL
-    assert not target.exists()
-
-
-def test_an_interrupted_writer_leaves_nothing(tmp_path: Path) -> None:
-    code = (
-        "import os, signal, sys\n"
-        "from arcsm_cli.io.atomic import atomic_output\n"
-        "with atomic_output(sys.argv[1]) as path:\n"
-        "    path.write_bytes(b'half')\n"
-        "    os.kill(os.getpid(), signal.SIGINT)\n"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path / "out")]
-    subprocess.run(command, check=False, capture_output=True)
-    assert names(tmp_path) == []
+@pytest.mark.parametrize(("number", "left"), [(signal.SIGKILL, 1), (signal.SIGINT, 0)])
+def test_a_writer_that_is_ended_leaves_no_target(
+    tmp_path: Path, number: signal.Signals, left: int
+) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            with atomic_output(str(tmp_path / "out")) as path:
+                path.write_bytes(b"half")
+                os.kill(os.getpid(), number)
+        finally:
+            os._exit(1)
+    os.waitpid(child, 0)
+    assert len(names(tmp_path)) == left
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_existing_file_is_refused(tmp_path: Path) -> None:
@@ -129,20 +104,13 @@ def test_an_existing_file_is_refused(tmp_path: Path) -> None:
         check_output(str(target), force=False)
 
 
-def test_force_replaces_an_existing_file(tmp_path: Path) -> None:
-    target = tmp_path / "out"
-    target.write_bytes(b"old")
-    with atomic_output(str(target), force=True) as path:
-        path.write_bytes(b"new")
-    assert target.read_bytes() == b"new"
-
-
-def test_force_keeps_the_permissions(tmp_path: Path) -> None:
+def test_force_replaces_an_existing_file_and_keeps_its_permissions(tmp_path: Path) -> None:
     target = tmp_path / "out"
     target.write_bytes(b"old")
     target.chmod(0o640)
     with atomic_output(str(target), force=True) as path:
         path.write_bytes(b"new")
+    assert target.read_bytes() == b"new"
     assert stat.S_IMODE(target.stat().st_mode) == 0o640
 
 
@@ -264,18 +232,19 @@ def test_errors_about_other_files_are_left_alone(tmp_path: Path) -> None:
         write()
 
 
-def test_standard_output_gets_the_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    buffer = replaced_stdout(monkeypatch, terminal=False)
+def test_standard_output_gets_the_bytes_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = replaced_stdout(monkeypatch)
     with atomic_output("-") as path:
         path.write_bytes(b"content")
         assert buffer.getvalue() == b""
     assert buffer.getvalue() == b"content"
+    assert not path.exists()
 
 
 def test_standard_output_that_takes_parts_gets_all_of_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    buffer = replaced_stdout(monkeypatch, terminal=False)
+    buffer = replaced_stdout(monkeypatch)
     write = buffer.write
     monkeypatch.setattr(sys.stdout, "buffer", SimpleNamespace(flush=lambda: None))
     monkeypatch.setattr(sys.stdout.buffer, "write", lambda data: write(data[:3]), raising=False)
@@ -285,7 +254,7 @@ def test_standard_output_that_takes_parts_gets_all_of_them(
 
 
 def test_standard_output_gets_nothing_after_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
-    buffer = replaced_stdout(monkeypatch, terminal=False)
+    buffer = replaced_stdout(monkeypatch)
 
     def write() -> None:
         with atomic_output("-") as path:
@@ -297,37 +266,15 @@ def test_standard_output_gets_nothing_after_an_exception(monkeypatch: pytest.Mon
     assert buffer.getvalue() == b""
 
 
-def test_the_temporary_file_of_standard_output_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
-    replaced_stdout(monkeypatch, terminal=False)
-    with atomic_output("-") as path:
-        path.write_bytes(b"content")
-    assert not path.exists()
-
-
 def test_a_terminal_as_standard_output_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    replaced_stdout(monkeypatch, terminal=True)
-    with pytest.raises(OutputError, match="terminal"):
-        check_output("-", force=False)
-
-
-def test_a_real_terminal_gets_no_bytes() -> None:
-    code = (
-        "from arcsm_cli.io.atomic import atomic_output\n"
-        "with atomic_output('-') as path:\n"
-        "    path.write_bytes(b'binary')\n"
-    )
     ours, theirs = pty.openpty()
-    try:
-        ended = subprocess.run(
-            [sys.executable, "-c", code], stdout=theirs, stderr=subprocess.PIPE, check=False
-        )
+    with open(ours, "rb", buffering=0), open(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        with pytest.raises(OutputError, match="terminal"), atomic_output("-") as path:
+            path.write_bytes(b"binary")
         os.set_blocking(ours, False)
         with pytest.raises(BlockingIOError):
             os.read(ours, 1)
-    finally:
-        os.close(ours)
-        os.close(theirs)
-    assert b"OutputError" in ended.stderr
 
 
 def test_a_terminal_named_as_a_device_is_refused() -> None:
