@@ -78,6 +78,7 @@ _kept: list[Any] = []  # the folders vanish with the process
 
 def _file(data: bytes, name: str = "input") -> Path:
     path = _folder(os.getpid()) / name
+    path.unlink(missing_ok=True)  # HDF5 knows a file that is still open by its number
     path.write_bytes(data)
     return path
 
