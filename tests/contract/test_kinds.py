@@ -174,7 +174,8 @@ def test_samples_depend_on_seed_and_number_alone_and_remember_their_chain(
 ) -> None:
     for sampler in KINDS[name].samplers:
         common = ("sample", model(name), "-n", 5, "-q", "--force")
-        common += ("--sampler", sampler) if sampler else ()
+        # Models of a few steps may draw values that clipping would make alike.
+        common += ("--no-clip", "--sampler", sampler) if sampler else ()
         assert call(*common, "-o", "whole.h5").code == 0
         for i, size in enumerate((1, 5)):
             shard = ("--shard", f"{i}/2", "--batch-size", size)
