@@ -154,6 +154,9 @@ def run(
     density was evaluated. 'flow' follows every scalar through the noise levels; 'quadrature'
     normalises the last level's scores on a grid.
 
+    Of a file without splits that trained the model its test split is measured. Where DATA hold
+    examples that trained the model, a line and, in the JSON, overlap say which share of them.
+
     For samples: their moments, and with --against their distances to DATA. 'energy' is zero in
     expectation for samples of the same distribution. 'sliced-wasserstein' is given with its
     standard error over random directions, and with the distance that chance leaves between two

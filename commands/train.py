@@ -42,6 +42,10 @@ def run(
     weights, and MODEL.resume beside it. Images are modelled in [-1, 1]; noise levels are in that
     scale, and for vectors in the data's own.
 
+    A file or folder without splits is split by the content of its examples: train and valid are
+    used, test is left for 'eval'. FILE:all is all of it. Validation losses decide what --keep best
+    keeps and when --patience ends.
+
     SIGTERM, SIGINT and SIGUSR1 finish the step, save and exit with 75; the same command with
     --resume goes on and ends with the same weights as a run that was never stopped. With -o - the
     checkpoint goes to standard output at the end, and there is nothing to resume.
@@ -51,7 +55,8 @@ def run(
       arcsm train digits -o digits.safetensors
       arcsm train mnist --download --sigma-min 0.1 -o mnist.safetensors --log-dir runs/mnist
       arcsm train 8gaussians --steps 8000 -o g.safetensors --resume
-      arcsm train table.csv --standardize -o table.safetensors
+      arcsm train table.csv --standardize --keep best --patience 20 -o table.safetensors
+      arcsm train more.csv --init table.safetensors -o more.safetensors
       arcsm train cifar10 --context pixelcnn --size base --precision bf16 -o cifar.safetensors
       arcsm train mnist --context pixelcnn --objective mle -o pixelcnn.safetensors
       arcsm train digits --steps 300 -o - | arcsm sample - -n 16 -o digits.h5

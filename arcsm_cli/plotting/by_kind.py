@@ -189,7 +189,10 @@ def figure_of_vae(
         raise UsageError("reconstructions are drawn of images; --latent draws the codes of vectors")
     if latent and columns is not None:
         raise UsageError("--columns is for images, --latent draws codes")
-    options = replace(options, limit=count or (CODES if latent else RECONSTRUCTIONS))
+    if options.shuffle is None:
+        options = replace(options, limit=count or (CODES if latent else RECONSTRUCTIONS))
+    elif count is not None:
+        raise UsageError("give --count (the first N) or --shuffle (N at random), not both")
     config = vae.config
     examples = load_data(
         data, options, default_split="test", like=config.shape, names=config.columns

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 if TYPE_CHECKING:
@@ -275,3 +276,23 @@ def test_divergence_at_once_leaves_what_was_there(train: Train, tmp_path: Path) 
     done = train("--force", "--lr", "1e30", "--clip", 0)
     assert (done.code, "diverged" in done.err) == (1, True)
     assert before == {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+
+
+def test_what_a_file_trained_is_measured_on_the_rest_of_it_or_not_in_silence(
+    call: Call, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(200, 2)))
+    trained = call("train", "x.npy", "--hidden", "8", "--steps", 2, "-o", "m.safetensors")
+    told = call("info", "m.safetensors", "--json").json["training"]["examples"]
+    counts = [told[key] for key in ("used", "held_out", "left_for_test")]
+    assert sum(counts) == 200
+    assert all(str(count) in trained.err for count in counts)
+    rest, whole, other = (
+        call("eval", "m.safetensors", data, "--metric", "csm", "--json")
+        for data in ("x.npy", "x.npy:all", "gaussian:2")
+    )
+    assert (rest.json["data"], rest.json["examples"]) == ("x.npy:test", counts[2])
+    assert "x.npy:all" in rest.err
+    assert (whole.json["examples"], whole.json["overlap"]) == (200, {"training_examples": 1.0})
+    assert f"about {counts[0]} of the 200" in whole.err
+    assert ("overlap" in rest.json, "overlap" in other.json, other.err) == (False, False, "")
