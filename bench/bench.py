@@ -16,6 +16,8 @@ from pathlib import Path
 # Name, reference, candidate.
 RATIOS = [
     ("train-step-eager", "train_step_plain", "train_step_eager"),
+    # How much a control variate costs: below 1 is more.
+    ("csm-over-csm-cv", "train_step_eager", "train_step_variate"),
     ("train-step-eager-derivative-alone", "train_step_autograd_derivative", "train_step_eager"),
     ("train-step-compiled", "train_step_plain", "train_step_compiled"),
     ("made-incremental-contexts", "contexts_full", "contexts_incremental"),

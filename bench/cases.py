@@ -18,6 +18,7 @@ from torch.nn import functional
 from arcsm_cli.models.arcsm import ARCSM, Preconditioning
 from arcsm_cli.models.config import ModelConfig, noise_levels
 from arcsm_cli.models.made import MADE
+from arcsm_cli.models.variate import PosteriorShares
 from arcsm_cli.objectives.csm import csm
 from arcsm_cli.objectives.noisy_batch import NoisyBatch, perturb
 from arcsm_cli.randomness import Draws, SampleNoise
@@ -64,9 +65,12 @@ def autograd_csm(net: ARCSM, batch: NoisyBatch, contexts: Callable[[Tensor], Ten
     return (batch.sigma.square() * (0.5 * s.square() + ds)).sum(-1).mean()
 
 
-def train_step(loss: Callable[[ARCSM, NoisyBatch, Draws], Tensor], *, fused: bool) -> float:
-    """Seconds of one step: loss, gradients, Adam."""
+def train_step(
+    loss: Callable[[ARCSM, NoisyBatch, Draws], Tensor], *, fused: bool, variate: bool = False
+) -> float:
+    """Seconds of one step: loss, gradients, Adam, and what the control variate keeps."""
     net = model()
+    net.shares = PosteriorShares(SIDE * SIDE) if variate else None
     optimizer = torch.optim.Adam(net.parameters(), fused=fused)
     x = torch.rand(BATCH, SIDE * SIDE) * 2 - 1
     generator = torch.Generator().manual_seed(0)
@@ -76,6 +80,8 @@ def train_step(loss: Callable[[ARCSM, NoisyBatch, Draws], Tensor], *, fused: boo
         optimizer.zero_grad(set_to_none=True)
         loss(net, batch, random).backward()
         optimizer.step()
+        if net.shares is not None:
+            net.shares.take_in(lambda total: total)
 
     return median_seconds(step, warm=3, runs=8)
 
@@ -98,6 +104,12 @@ def train_step_eager() -> float:
     """Ours."""
     reuse_memory()
     return train_step(csm, fused=True)
+
+
+def train_step_variate() -> float:
+    """Ours with the control variate."""
+    reuse_memory()
+    return train_step(csm, fused=True, variate=True)
 
 
 def train_step_compiled() -> float:
@@ -196,6 +208,7 @@ CASES = {
         train_step_plain,
         train_step_autograd_derivative,
         train_step_eager,
+        train_step_variate,
         train_step_compiled,
         contexts_full,
         contexts_incremental,

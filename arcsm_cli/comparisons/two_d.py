@@ -37,8 +37,8 @@ SIGMA = 0.05
 _WINDOW, _CELLS = 2.6, 64  # of the drawn densities: half its side, and cells along a side
 _DRAWN = 2000  # samples kept
 _FIGURES = ("nll", "energy", "sliced wasserstein")
-_BASELINE = "mle "
-_METHOD = re.compile(r"csm|dsm|mle [1-9][0-9]{0,2}")
+_BASELINE, _VARIATE = "mle ", "-cv"
+_METHOD = re.compile(r"csm|csm-cv|dsm|mle [1-9][0-9]{0,2}")
 _DRAWS = 4  # of noise, an example and step of the AR-CSM: its objectives are noisier than mle
 
 
@@ -49,7 +49,8 @@ class Settings:
     Attributes:
         seeds: repeats; of weights, batches, noise and samples.
         data: names of sets, with commas.
-        methods: ``csm`` and ``dsm`` train the AR-CSM; ``mle K`` a baseline of K components.
+        methods: ``csm`` (the exact form), ``csm-cv`` (with its control variate) and ``dsm`` train
+            the AR-CSM; ``mle K`` a baseline of K components.
         steps: optimizer steps.
         batch_size: examples a step.
         lr: peak learning rate of Adam.
@@ -59,7 +60,7 @@ class Settings:
 
     seeds: tuple[int, ...] = (0, 1, 2)
     data: str = ",".join(TWO_DIMENSIONAL)
-    methods: tuple[str, ...] = ("dsm", "mle 10", "mle 30")
+    methods: tuple[str, ...] = ("csm-cv", "mle 10", "mle 30")
     steps: int = 4000
     batch_size: int = 512
     lr: float = 1e-2
@@ -85,7 +86,7 @@ def run(settings: Settings, track: Track[Any]) -> dict[str, list[Record]]:
     for method in settings.methods:
         if not _METHOD.fullmatch(method):
             raise UsageError(
-                f"--methods {method}: two-d takes csm, dsm, and mle K with K up to 999"
+                f"--methods {method}: two-d takes csm, csm-cv, dsm, and mle K with K up to 999"
             )
     jobs = [(seed, name, m) for seed in settings.seeds for name in sets for m in settings.methods]
     tables: dict[str, list[Record]] = {"figures": [], "samples": [], "densities": []}
@@ -133,7 +134,8 @@ def _trained(settings: Settings, name: str, method: str, seed: int) -> Autoregre
     wanted = TrainSettings(
         steps=settings.steps,
         batch_size=settings.batch_size,
-        objective="mle" if baseline else method,
+        objective="mle" if baseline else method.removesuffix(_VARIATE),
+        control_variate="auto" if method.endswith(_VARIATE) else "none",
         draws=1 if baseline else _DRAWS,
         lr=settings.lr,
         seed=seed,
