@@ -20,7 +20,24 @@ FRAME_WIDTH = 2
 """Numbers that a frame adds to a context: location and log-scale."""
 GAUSSIAN, MIXTURE, DISCRETIZED = LIKELIHOODS
 
+_MOST_PREDICTED = 1024  # variables that frames predict: 2 D^2 numbers, D^3 operations
 _SCORES, _DENSITIES = (OBJECTIVES, "scores"), (OBJECTIVES, "densities")
+
+
+def _small(known: Any) -> bool:
+    return bool(known.dimensions <= 16)
+
+
+def _frames(known: Any) -> str:
+    # Of images many pixels hardly vary in training data, and do elsewhere.
+    few = not known.image and known.dimensions <= _MOST_PREDICTED
+    return "linear" if few and not known.likelihood else "none"
+
+
+def _score_layers(known: Any) -> tuple[int, ...]:
+    if known.image:
+        return 64, 64
+    return (48, 48) if _small(known) else (24, 24)
 
 
 @dataclass(frozen=True)
@@ -45,6 +62,8 @@ class Architecture:
         least=1,
         most=MOST_UNITS,
         needs=_SCORES,
+        follows=lambda known: 16 if known.image or _small(known) else 8,
+        shown="16; 8 for vectors of more than 16 values",
     )
     frames: str = option(
         "none",
@@ -52,6 +71,8 @@ class Architecture:
         "the values before, or (contexts) from the data's mean and sd; none takes these.",
         choices=("none", *FRAMES),
         needs=_SCORES,
+        follows=_frames,
+        shown="linear for vectors up to 1,024 values, else none",
     )
     score_hidden: tuple[int, ...] = option(
         (64, 64),
@@ -59,8 +80,8 @@ class Architecture:
         metavar="N,N,...",
         fewest=1,
         needs=_SCORES,
-        follows=lambda known: (64, 64) if known.image else (64, 64, 64),
-        shown="64,64 for images, else 64,64,64",
+        follows=_score_layers,
+        shown="64,64 for images; for vectors 48,48, or 24,24 beyond 16 values",
     )
     order: str = option("raster", "Order of the variables.", choices=ORDERS)
     order_seed: int = option(0, "Which random order.", metavar="N", least=0, most=2**63 - 1)

@@ -69,10 +69,11 @@ class FramedContexts(ContextNetwork):
         self.location = nn.Parameter(mean.clone(), requires_grad=False)
         self.log_scale = nn.Parameter(sd.log(), requires_grad=False)
         if linear:
-            # Row d is of dimension d; what lies on the diagonal or above is never read.
+            # Row d is of dimension d; what lies on the diagonal or above is never read. Values can
+            # be so correlated that training would spoil what it finds; sizes are not.
             zero = torch.zeros(inner.dimensions, inner.dimensions)
             self.by_values = nn.Parameter(zero, requires_grad=False)
-            self.by_sizes = nn.Parameter(zero.clone(), requires_grad=False)
+            self.by_sizes = nn.Parameter(zero.clone())
             self.widening = nn.Parameter(zero[0].clone(), requires_grad=False)
 
     @staticmethod

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from arcsm_cli.models.arcsm import ARCSM
+from arcsm_cli.objectives.levels import near_scales
 from arcsm_cli.objectives.noisy_batch import NoisyBatch
 from arcsm_cli.randomness import Draws
 
@@ -28,8 +29,9 @@ def csm(model: ARCSM, batch: NoisyBatch, random: Draws) -> Tensor:
     """
     c = model.contexts(batch.context_input, batch.level)
     c = c.expand(*batch.score_input.shape, c.shape[-1])
+    batch, share = near_scales(model, batch, c)
     s, ds = model.score_and_derivative(batch.score_input, c, batch.sigma, batch.level)
-    weight = torch.where(batch.sigma > 0, batch.sigma.square(), 1.0)
+    weight = share * torch.where(batch.sigma > 0, batch.sigma.square(), 1.0)
     if model.shares is None:
         return (weight * summand(s, ds)).sum(-1).mean()
     sigma, scale = batch.sigma.expand(s.shape), model.framed(c)[1].scale.detach()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from arcsm_cli.models.arcsm import ARCSM
+from arcsm_cli.objectives.levels import near_scales
 from arcsm_cli.objectives.noisy_batch import NoisyBatch
 from arcsm_cli.randomness import Draws
 
@@ -17,5 +18,6 @@ def dsm(model: ARCSM, batch: NoisyBatch, random: Draws) -> Tensor:
     """
     c = model.contexts(batch.context_input, batch.level)
     c = c.expand(*batch.score_input.shape, c.shape[-1])
+    batch, weight = near_scales(model, batch, c)
     s = model.score(batch.score_input, c, batch.sigma, batch.level)
-    return (0.5 * (batch.sigma * s + batch.noise).square()).sum(-1).mean()
+    return (weight * 0.5 * (batch.sigma * s + batch.noise).square()).sum(-1).mean()

@@ -158,8 +158,8 @@ class TrainSettings(RunSettings):
         "Adam's peak learning rate.",
         metavar="RATE",
         above=0,
-        follows=lambda known: 1e-3 if known.image else 5e-3,
-        shown="1e-3 for images, else 5e-3",
+        follows=lambda known: 1e-3 if known.image else 1e-2,
+        shown="1e-3 for images, else 1e-2",
     )
     objective: str = "csm"
     control_variate: str = option(

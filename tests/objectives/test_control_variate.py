@@ -13,7 +13,8 @@ from arcsm_cli.data.batch import Batch
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.variate import PosteriorShares
 from arcsm_cli.objectives.csm import csm
-from arcsm_cli.objectives.noisy_batch import NoisyBatch
+from arcsm_cli.objectives.levels import near_scales
+from arcsm_cli.objectives.noisy_batch import NoisyBatch, perturb
 from arcsm_cli.randomness import Draws
 
 Make = Callable[..., ARCSM]
@@ -79,3 +80,19 @@ def test_the_coefficient_lies_between_csm_and_dsm(random_model: Make) -> None:
     assert mix.min() >= 0
     assert mix.max() <= 1
     assert (mix.diff(dim=0) >= 0).all()
+
+
+def test_levels_near_scales_keep_expectations(random_model: Make) -> None:
+    model = random_model(frames="linear", levels=(3.0, 0.1))
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(20_000, 3, generator=generator, dtype=torch.float64)
+    batch = perturb(model, x, generator)
+    with torch.no_grad():
+        c = model.contexts(batch.context_input)[None]
+        moved, weight = near_scales(model, batch, c)
+    for f in (torch.ones_like, torch.log, torch.square):
+        assert torch.allclose((weight * f(moved.sigma)).mean(), f(batch.sigma).mean(), rtol=0.03)
+    assert torch.allclose(moved.score_input - moved.sigma * moved.noise, x[None], atol=1e-9)
+    assert moved.sigma.min() >= 0.1 - 1e-9
+    assert moved.sigma.max() <= 3.0 + 1e-9
+    assert weight.max() <= 5 + 1e-9

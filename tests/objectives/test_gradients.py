@@ -30,6 +30,7 @@ class Weighted:
     def __init__(self, model: ARCSM, weight: Tensor) -> None:
         self.model, self.weight = model, weight
         self.contexts, self.framed, self.shares = model.contexts, model.framed, model.shares
+        self.config, self.levels = model.config, model.levels
 
     def score(self, *arguments: Any) -> Tensor:
         return self.model.score(*arguments) * self.weight.sqrt()
@@ -117,7 +118,7 @@ def test_csm_has_the_same_expected_gradient_with_its_variate_and_as_dsm(
     random_model: Make, frames: str, sigma: float
 ) -> None:
     scales: dict[str, Any] = {"mean": (0.2, -0.1), "sd": (0.5, 2.0)}
-    model = random_model(shape=(2,), levels=(3.0, 0.1), frames=frames, **scales)
+    model = random_model(shape=(2,), annealing="none", levels=(sigma,), frames=frames, **scales)
     nodes, weight = normal_rule()
     data = torch.tensor([[0.3, -1.0], [-0.7, 0.4], [1.2, 2.0]], dtype=torch.float64)
     # Each summand belongs to one dimension: one rule serves both at once.
