@@ -10,7 +10,7 @@ from torch import Tensor
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.objectives.noisy_batch import NoisyBatch
 
-_EVERYWHERE = 0.2  # part of the levels that is still drawn log-uniformly from the whole range
+_EVERYWHERE = 0.4  # part of the levels that is still drawn log-uniformly from the whole range
 
 
 def near_scales(model: ARCSM, batch: NoisyBatch, contexts: Tensor) -> tuple[NoisyBatch, Tensor]:
@@ -19,7 +19,7 @@ def near_scales(model: ARCSM, batch: NoisyBatch, contexts: Tensor) -> tuple[Nois
     Far above a conditional's scale t the score is that of the noise, far below it noise changes
     nothing. What an error of the location costs, in nats, is spread over log sigma like
     sigma^2 t^2 / (sigma^2 + t^2)^2, a logistic density around log t; most levels are drawn from it,
-    and weights keep all expectations those of log-uniform levels. They are at most 5. Batches of
+    and weights keep all expectations those of log-uniform levels. They are at most 2.5. Batches of
     models without frames, or of one level, come back as they are, with weight 1.
 
     Arguments:

@@ -95,4 +95,4 @@ def test_levels_near_scales_keep_expectations(random_model: Make) -> None:
     assert torch.allclose(moved.score_input - moved.sigma * moved.noise, x[None], atol=1e-9)
     assert moved.sigma.min() >= 0.1 - 1e-9
     assert moved.sigma.max() <= 3.0 + 1e-9
-    assert weight.max() <= 5 + 1e-9
+    assert weight.max() <= 2.5 + 1e-9
