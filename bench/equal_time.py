@@ -21,6 +21,7 @@ from arcsm_cli.training.configure import Choices, model_config
 from arcsm_cli.training.loop import train
 from arcsm_cli.training.session import fresh_state
 from arcsm_cli.training.settings import TrainSettings
+from arcsm_cli.training.silent import Follower
 from arcsm_cli.training.state import TrainState
 
 PROBE = 50  # steps that tell how many fit; part of the budget
@@ -37,23 +38,6 @@ class Found(NamedTuple):
     weights: int
     steps: int
     seconds: float
-
-
-class Silent:
-    """An observer of the training loop that does nothing."""
-
-    def stepped(self, state: TrainState, loss: float) -> None:
-        """Nothing."""
-
-    def recorded(self, state: TrainState) -> None:
-        """Nothing."""
-
-    def checkpoint(self, state: TrainState) -> None:
-        """Nothing."""
-
-    def stop_requested(self) -> bool:
-        """Never."""
-        return False
 
 
 def within(budget: float, run: Callable[[int], Any]) -> tuple[Any, float]:
@@ -74,7 +58,7 @@ def autoregressive(
     def run(steps: int) -> TrainState:
         every = {"validate_every": steps, "checkpoint_every": steps}
         state = fresh_state(config, TrainSettings(steps=steps, **every, **settings), "cpu")
-        train(state, data, data.limit(settings["batch_size"]), Silent())
+        train(state, data, data.limit(settings["batch_size"]), Follower())
         return state
 
     state, seconds = within(budget, run)

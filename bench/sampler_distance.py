@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from two_d import Silent
 
 from arcsm_cli.data.options import DataOptions
 from arcsm_cli.data.spec import load_data
@@ -13,9 +12,8 @@ from arcsm_cli.randomness import SampleNoise
 from arcsm_cli.sampling.draw import sample
 from arcsm_cli.sampling.samplers import choose_sampler
 from arcsm_cli.training.configure import Choices, model_config
-from arcsm_cli.training.loop import train
-from arcsm_cli.training.session import fresh_state
 from arcsm_cli.training.settings import TrainSettings
+from arcsm_cli.training.silent import train_silently
 
 STEPS, SAMPLES, SEEDS = 1500, 500, 3
 
@@ -27,9 +25,8 @@ def digits_model() -> ARCSM:
     settings = TrainSettings(
         steps=STEPS, lr=1e-3, validate_every=STEPS, checkpoint_every=STEPS, objective="dsm"
     )
-    state = fresh_state(model_config(data, choices), settings, "cpu")
-    train(state, data, data.limit(128), Silent())
-    return state.averaged_model()
+    model: ARCSM = train_silently(model_config(data, choices), settings, data, "cpu")
+    return model
 
 
 def report() -> None:
