@@ -217,6 +217,8 @@ def _check_config(theirs: Any, config: Config, name: str) -> None:
     ours = config.to_dict()
     if "columns" not in before:  # their names were not kept once
         ours.pop("columns", None)
+    # Taken from the data, which are the same by their digest, in ways that change with versions.
+    ours |= {key: before[key] for key in ("mean", "sd") if key in before}
     options = _compared(config)
     # The levels come last: what else differs may have decided them.
     order = [*options, *(k for k in (ours | before) if k != "levels"), "levels"]

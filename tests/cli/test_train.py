@@ -296,3 +296,13 @@ def test_what_a_file_trained_is_measured_on_the_rest_of_it_or_not_in_silence(
     assert (whole.json["examples"], whole.json["overlap"]) == (200, {"training_examples": 1.0})
     assert f"about {counts[0]} of the 200" in whole.err
     assert ("overlap" in rest.json, "overlap" in other.json, other.err) == (False, False, "")
+
+
+def test_a_run_of_an_earlier_version_is_resumed(call: Call, tmp_path: Path) -> None:
+    for file in (Path(__file__).parents[1] / "io" / "version1").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    small = ("--hidden", 4, "--context-width", 2, "--score-hidden", "2,2", "--annealing", "none")
+    options = (*small, "--control-variate", "none", "--checkpoint-every", 1, "--resume")
+    done = call("train", "rings", "--steps", 3, *options, "-o", "rings.safetensors")
+    assert done.code == 0, done.err
+    assert contents(tmp_path / "rings.safetensors")[2]["step"] == 3
