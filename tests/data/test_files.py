@@ -271,7 +271,9 @@ def test_a_packed_file_that_expands_without_bounds_is_refused(
         load(tmp_path / "x.gz")
 
 
-@pytest.mark.parametrize("content", [gzip.compress(b"1,2\n3,4\n", mtime=0)[:-9], b"\x1f\x8b and no more"])
+@pytest.mark.parametrize(
+    "content", [gzip.compress(b"1,2\n3,4\n", mtime=0)[:-9], b"\x1f\x8b and no more"]
+)
 def test_a_damaged_packed_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.gz").write_bytes(content)
     with pytest.raises(DamagedInputError, match="damaged gzip"):
