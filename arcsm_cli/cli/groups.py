@@ -100,8 +100,9 @@ def _group(annotation: Any) -> _Group | None:
     for found in _flags(annotation):
         if found.name not in left_out:
             flags[found.name] = found
-    names = [f.name for f in dataclasses.fields(annotation)]
-    return _Group(annotation, is_open, flags, tuple(n for n in names if n not in flags))
+    options = options_of(annotation)
+    others = [f.name for f in dataclasses.fields(annotation) if f.name not in options]
+    return _Group(annotation, is_open, flags, tuple(others))
 
 
 def _flags(group: Any) -> Iterator[_Flag]:

@@ -1,8 +1,11 @@
 """What the shared options mean."""
 
+from typing import Annotated
+
 import pytest
 
 from arcsm_cli.cli.command import build_command
+from arcsm_cli.cli.groups import Without
 from arcsm_cli.cli.options import resolve_device
 from arcsm_cli.data.options import DataOptions
 from arcsm_cli.errors import UnavailableError, UsageError
@@ -68,3 +71,14 @@ def test_flags_of_a_group_become_the_group_with_the_commands_own_seed() -> None:
     with command.make_context("probe", ["--limit", "3", "--resize", "32", "--seed", "5"]) as given:
         command.invoke(given)
     assert got == [DataOptions(limit=3, resize=32, seed=5)]
+
+
+def test_a_field_left_out_is_not_taken_for_an_option_of_its_name() -> None:
+    def run(*, columns: int = 1, options: Annotated[DataOptions, Without("columns")]) -> None:
+        got.append((columns, options))
+
+    got: list[tuple[int, DataOptions]] = []
+    command = build_command("probe", run)
+    with command.make_context("probe", ["--columns", "4"]) as given:
+        command.invoke(given)
+    assert got == [(4, DataOptions())]

@@ -173,7 +173,7 @@ def test_options_of_pixelcnn_are_refused_without_it(
     ("data", "says"),
     [
         ("gaussian:2", "gaussian:2:train holds vectors"),
-        ("odd", "odd holds images of 3 x 10 x 10: use --resize"),
+        ("odd", "odd:train holds images of 3 x 10 x 10: use --resize"),
     ],
 )
 def test_data_that_do_not_fit_are_refused_with_what_they_are(
