@@ -236,7 +236,7 @@ def _pictures(path: str, options: DataOptions) -> _Source:
     def read(split: str | None, options: DataOptions) -> Dataset:
         return choose(folder.load(split, options), options)
 
-    if len(folder.listing.pictures) == 1:  # its pages are examples
+    if not folder.folders and len(folder.listing.pictures) == 1:  # its pages are examples
         plain = replace(options, center_crop=None, resize=None)
         return _held(path, lambda limit: read(None, replace(plain.everything, limit=limit)))
     if not folder.folders:
