@@ -29,9 +29,10 @@ def _small(known: Any) -> bool:
 
 
 def _frames(known: Any) -> str:
-    # Of images many pixels hardly vary in training data, and do elsewhere.
+    # Of images many pixels hardly vary in training data, and do elsewhere. Without noise nothing
+    # keeps a scale from vanishing.
     few = not known.image and known.dimensions <= _MOST_PREDICTED
-    return "linear" if few and not known.likelihood else "none"
+    return "linear" if few and not known.likelihood and known.sigma_min > 0 else "none"
 
 
 def _score_layers(known: Any) -> tuple[int, ...]:
@@ -72,7 +73,7 @@ class Architecture:
         choices=("none", *FRAMES),
         needs=_SCORES,
         follows=_frames,
-        shown="linear for vectors up to 1,024 values, else none",
+        shown="linear for noisy vectors up to 1,024 values, else none",
     )
     score_hidden: tuple[int, ...] = option(
         (64, 64),

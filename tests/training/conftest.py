@@ -38,6 +38,7 @@ def config(data: Dataset) -> Callable[..., ModelConfig]:
 
     def make(**choices: Any) -> ModelConfig:
         sizes: dict[str, Any] = {"hidden": (6, 6), "score_hidden": (5,), "context_width": 2}
+        sizes["frames"] = "none"  # all weights are trained, and from the first step alike
         return model_config(data, Choices(**sizes | choices))
 
     return make
