@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from arcsm_cli.data.batch import Batch
 from arcsm_cli.errors import UsageError
 from arcsm_cli.evaluation import likelihood
 from arcsm_cli.evaluation.likelihood import (
@@ -47,8 +48,8 @@ def exact(exact_rows: Make, monkeypatch: pytest.MonkeyPatch, random_model: Make)
         def __init__(self, model: Any) -> None:
             pass
 
-        def of_examples(self, x: Tensor) -> Any:
-            return exact_rows(x.numel(), levels)
+        def of_examples(self, batch: Batch) -> Any:
+            return exact_rows(batch.x.numel(), levels)
 
     monkeypatch.setattr(likelihood, "ConditionalModel", Exact)
     return random_model(levels=levels)

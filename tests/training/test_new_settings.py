@@ -172,7 +172,9 @@ def test_parts_see_the_noise_of_the_whole_batch(
         )
     (whole, _), *rest = seen
     assert [batch.context_input.size for batch, _ in rest] == [3, 3, 2]
-    for name, axis in (("context_input", 0), ("score_input", 1), ("noise", 1)):
+    inputs = torch.cat([batch.context_input.x for batch, _ in rest])
+    assert torch.equal(inputs, whole.context_input.x)
+    for name, axis in (("score_input", 1), ("noise", 1)):
         together = torch.cat([getattr(batch, name) for batch, _ in rest], axis)
         assert torch.equal(together, getattr(whole, name))
     levels = [batch.sigma.expand_as(batch.noise) for batch, _ in rest]
