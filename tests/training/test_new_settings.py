@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from arcsm_cli.data.batch import Batch
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.data.densities import log_density
 from arcsm_cli.data.options import DataOptions
@@ -369,7 +370,7 @@ def initialised(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     real = PixelCNN.initialise
 
     def initialise(self: PixelCNN, x: Tensor) -> bool:
-        seen.append(x.clone())
+        seen.append(Batch.of(x).x.clone())
         return real(self, x)
 
     monkeypatch.setattr(PixelCNN, "initialise", initialise)
