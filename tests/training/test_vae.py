@@ -439,12 +439,11 @@ def test_a_vaes_run_is_not_resumed_as_one_of_another_kind(run: Make) -> None:
 
 
 @each
-@pytest.mark.parametrize("lr", [1e18, 1e38])
 def test_an_absurd_rate_ends_the_run_unsaved(
-    fresh: Make, pictures: Dataset, held_out: Dataset, watcher: Make, method: str, lr: float
+    fresh: Make, pictures: Dataset, held_out: Dataset, watcher: Make, method: str
 ) -> None:
     seen = watcher()
-    wild = {"lr": lr, "score_lr": lr, "warmup": 0, "schedule": "constant", "ema": 0.0}
+    wild = {"lr": 1e38, "score_lr": 1e38, "warmup": 0, "schedule": "constant", "ema": 0.0}
     with pytest.raises(DivergedError):
         train(
             fresh(method, **wild, checkpoint_every=10**6, validate_every=1, steps=50),
