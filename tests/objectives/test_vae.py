@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from arcsm_cli.models.once import differentiable_twice
 from arcsm_cli.models.vae import VAE, log_prior
 from arcsm_cli.models.vae_config import TRIANGULAR, VAEConfig
 from arcsm_cli.models.vae_networks import ImplicitEncoder
@@ -338,6 +339,7 @@ def test_the_estimators_objective_gives_the_model_no_gradient(
     assert_close(found, gradients(surrogate(vae, x, 3, lambda z: estimates(vae, x, z)), weights))
 
 
+@differentiable_twice()
 def whole_objective(vae: VAE, x: Tensor, seed: int) -> Tensor:
     """The estimator's objective from whole Jacobians; a mean over the batch."""
     generator = seeded(seed)
