@@ -39,7 +39,7 @@ def models(call_in: Call, tmp_path_factory: pytest.TempPathFactory) -> Callable[
     def get(name: str) -> Path:
         if name not in found:
             path = tmp_path_factory.mktemp(name.replace(" ", "-")) / "model.safetensors"
-            arguments = ("train", *MODELS[name], "--objective", "mle", "-o", path)
+            arguments = ("train", *MODELS[name], "--objective", "mle", "-q", "-o", path)
             done = call_in(path.parent, *arguments)
             assert (done.code, done.out, done.err) == (0, b"", "")
             found[name] = path
@@ -103,7 +103,7 @@ def test_vectors_are_modelled_with_every_option(
     options: str, width: int, call: Call, tmp_path: Path
 ) -> None:
     common = ("--objective", "mle", "--hidden", "8", "--steps", 2, "-o", "m.safetensors")
-    done = call("train", "moons", *common, *options.split())
+    done = call("train", "moons", *common, *options.split(), "-q")
     assert (done.code, done.out, done.err) == (0, b"", "")
     assert contents(tmp_path / "m.safetensors")[1]["context_width"] == width
     assert call("sample", "m.safetensors", "-n", 2, "-o", "s.h5").code == 0

@@ -23,7 +23,7 @@ def train(call: Call) -> Train:
     """Trains a tiny PixelCNN++ of digits for 2 steps, if not told otherwise."""
 
     def train(*options: object, data: object = "digits", network: Any = NETWORK) -> "Done":
-        return call("train", data, *network, *SHORT, *options)
+        return call("train", data, *network, *SHORT, *options, "-q")
 
     return train
 

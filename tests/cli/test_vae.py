@@ -42,7 +42,7 @@ def train(call: Call) -> Callable[..., "Done"]:
     def train(*more: object, data: object = "digits", method: str = "csm") -> "Done":
         length = () if {"--steps", "--epochs"} & set(more) else ("--steps", 3)
         where = () if "-o" in more else ("-o", "m.safetensors")
-        return call("vae-train", data, *options(method), *length, *where, *more)
+        return call("vae-train", data, *options(method), *length, *where, *more, "-q")
 
     return train
 
@@ -55,7 +55,7 @@ def vaes(call_in: Call, tmp_path_factory: pytest.TempPathFactory) -> Callable[[s
     def get(method: str) -> Path:
         if method not in found:
             path = tmp_path_factory.mktemp(f"vae-{method}") / "vae.safetensors"
-            arguments = ("vae-train", "digits", *options(method), "--steps", 20, "-o", path)
+            arguments = ("vae-train", "digits", *options(method), "--steps", 20, "-q", "-o", path)
             done = call_in(path.parent, *arguments)
             assert (done.code, done.out, done.err) == (0, b"", "")
             found[method] = path
@@ -68,7 +68,8 @@ def vaes(call_in: Call, tmp_path_factory: pytest.TempPathFactory) -> Callable[[s
 def vector_vae(call_in: Call, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A VAE of ``gaussian:3``, hardly trained."""
     path = tmp_path_factory.mktemp("vae-vectors") / "vae.safetensors"
-    done = call_in(path.parent, "vae-train", "gaussian:3", *options(), "--steps", 5, "-o", path)
+    arguments = ("vae-train", "gaussian:3", *options(), "--steps", 5, "-q", "-o", path)
+    done = call_in(path.parent, *arguments)
     assert (done.code, done.out, done.err) == (0, b"", "")
     return path
 
@@ -242,7 +243,7 @@ def test_what_cannot_be_is_refused_in_a_line_that_names_the_option(
     words = more.split()
     length = () if {"--epochs"} & set(words) else ("--steps", 2)
     where = () if "-o" in words else ("-o", "m.safetensors")
-    done = call("vae-train", "digits", *length, *where, *words)
+    done = call("vae-train", "digits", *length, *where, *words, "-q")
     assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
     assert named in done.err
     assert list(tmp_path.iterdir()) == []
