@@ -261,7 +261,8 @@ def test_divergence_ends_in_one_line_and_keeps_the_last_good_checkpoint(
     train: Train, tmp_path: Path
 ) -> None:
     # Rates between what float32 just holds and what it does not hold any more.
-    wild = ("--lr", "1e18", "--clip", 0, "--warmup", 100, "--checkpoint-every", 1)
+    wild = ("--lr", "1e18", "--clip", 0, "--warmup", 100, "--frames", "none")
+    wild = (*wild, "--checkpoint-every", 1)
     done = train(*wild, "-q", "--limit", 200, "--batch-size", 32, steps=30)
     assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
     assert "diverged" in done.err
@@ -302,7 +303,8 @@ def test_a_run_of_an_earlier_version_is_resumed(call: Call, tmp_path: Path) -> N
     for file in (Path(__file__).parents[1] / "io" / "version1").iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     small = ("--hidden", 4, "--context-width", 2, "--score-hidden", "2,2", "--annealing", "none")
-    options = (*small, "--control-variate", "none", "--checkpoint-every", 1, "--resume")
+    as_then = ("--control-variate", "none", "--frames", "none", "--lr", "5e-3")
+    options = (*small, *as_then, "--checkpoint-every", 1, "--resume")
     done = call("train", "rings", "--steps", 3, *options, "-o", "rings.safetensors")
     assert done.code == 0, done.err
     assert contents(tmp_path / "rings.safetensors")[2]["step"] == 3
