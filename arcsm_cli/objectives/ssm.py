@@ -7,6 +7,7 @@ from torch import Tensor
 
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.once import differentiable_twice
+from arcsm_cli.objectives.levels import near_scales
 from arcsm_cli.objectives.noisy_batch import NoisyBatch
 from arcsm_cli.randomness import Draws
 
@@ -35,9 +36,10 @@ def ssm(model: ARCSM, batch: NoisyBatch, random: Draws) -> Tensor:
         moved = batch.context_input.holding(batch.context_input.x + origin)
         c = model.contexts(moved, batch.level)
         c = c.expand(*batch.score_input.shape, c.shape[-1])
+        batch, share = near_scales(model, batch, c)
         s = model.score(batch.score_input + origin, c, batch.sigma, batch.level)
     v = random.signs(origin)
-    weight = torch.where(batch.sigma > 0, batch.sigma.square(), 1.0)
+    weight = share * torch.where(batch.sigma > 0, batch.sigma.square(), 1.0)
     (product,) = torch.autograd.grad((weight * v * s).sum(), origin, create_graph=True)
     curvature = (product * v).sum(-1).mean() / len(s)
     return curvature + 0.5 * (weight.sqrt() * v * s).sum(-1).square().mean()

@@ -522,7 +522,7 @@ ENTRIES: dict[str, tuple[tuple[str, ...], Any]] = {
     "a method that is none": (("config", "method"), "vae"),
     "a method of another type": (("config", "method"), 3),
     "other sizes": (("config", "hidden"), [6, 6]),
-    "settings without a rate": (("settings",), {"steps": 7}),
+    "settings without a length": (("settings",), {"lr": 0.1}),
     "a rate of another type": (("settings", "score_lr"), "fast"),
 }
 
@@ -591,7 +591,7 @@ def test_channels_ask_for_convolutions(pictures: Dataset) -> None:
         ({"hidden": (4,)}, "--hidden"),
         ({"hidden": (4, 4, 4)}, "--hidden"),
         ({"channels": (4, 4, 4)}, "--resize"),
-        ({"latent_dim": 5000}, "latent-dim"),
+        ({"latent_dim": 5000}, "latent_dim"),
         ({"method": "stein", "particles": 5000}, "particles"),
     ],
     ids=str,
