@@ -30,6 +30,12 @@ def patches(folder: Path, part: str, count: int) -> Tensor:
     return torch.from_numpy(np.load(folder / f"bsds-{part}.npy", mmap_mode="r")[:count].copy())
 
 
+def noisy(x: Tensor, scale: Tensor) -> Tensor:
+    """Return patches with the noise of the last level, the same whenever they are measured."""
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    return x + SIGMA * scale * noise
+
+
 def trained(
     values: Tensor, x: Tensor, scaling: tuple[Tensor, Tensor], options: argparse.Namespace
 ) -> Found:
@@ -62,7 +68,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600.0, help="CPU seconds")
     parser.add_argument("--train", type=int, default=100_000, help="patches to train on")
     parser.add_argument("--measure", type=int, default=2000, help="patches to measure on")
-    parser.add_argument("--part", choices=("valid", "test"), default="valid")
     parser.add_argument("--lr", type=float, default=2e-2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--frames", default="linear")
@@ -74,17 +79,17 @@ def main() -> None:
     torch.set_num_threads(1)
     values = patches(options.folder, "train", options.train)
     scaling = values.mean(0), values.std(0)
-    x = patches(options.folder, options.part, options.measure)
-    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
-    found = trained(values, x + SIGMA * scaling[1] * noise, scaling, options)
-    nats = found.nats
+    held_out = [patches(options.folder, part, options.measure) for part in ("valid", "test")]
+    found = trained(values, noisy(torch.cat(held_out), scaling[1]), scaling, options)
     row = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
-    row |= {"nats": float(nats.mean()), "se": float(nats.std() / math.sqrt(len(nats)))}
+    each = dict(zip(("valid", "test"), found.nats.chunk(2), strict=True))
+    for part, nats in each.items():
+        row |= {part: float(nats.mean()), f"{part}_se": float(nats.std() / math.sqrt(len(nats)))}
     row |= {"weights": found.weights, "steps": found.steps, "cpu": found.seconds}
     print(json.dumps(row), flush=True)
     if options.output:
         with open(options.output, "a") as file:
-            file.write(json.dumps(row | {"each": nats.tolist()}) + "\n")
+            file.write(json.dumps(row | {"each": {k: v.tolist() for k, v in each.items()}}) + "\n")
 
 
 if __name__ == "__main__":
