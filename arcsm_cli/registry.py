@@ -170,12 +170,13 @@ CONTEXTS = Registry(
         "made": Part(
             "arcsm_cli.models.made:MADE",
             "a masked perceptron (any data)",
+            ("given",),
             options="arcsm_cli.models.networks:MADEOptions",
         ),
         "pixelcnn": Part(
             "arcsm_cli.models.pixelcnn:PixelCNN",
             "PixelCNN++ (images)",
-            ("sites",),
+            ("sites", "given"),
             options="arcsm_cli.models.networks:PixelCNNOptions",
         ),
     },
@@ -183,7 +184,8 @@ CONTEXTS = Registry(
 )
 """Subclasses of `arcsm_cli.models.context.ContextNetwork`.
 
-Tags: ``sites``, one context can serve all channels of a pixel. The options are a dataclass derived
+Tags: ``sites``, one context can serve all channels of a pixel; ``given``, contexts can depend on
+conditions (see `ContextNetwork`). The options are a dataclass derived
 from `arcsm_cli.models.networks.NetworkOptions`.
 """
 

@@ -36,7 +36,7 @@ class Batch(NamedTuple):
         """B; ``len`` of a tuple is the number of its fields."""
         return len(self.x)
 
-    def rows(self, rows: slice) -> Batch:
+    def rows(self, rows: slice | Tensor) -> Batch:
         """Return some of the examples."""
         return Batch(self.x[rows], self.given[rows])
 

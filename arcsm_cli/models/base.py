@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from arcsm_cli.data.batch import Batch
+from arcsm_cli.data.conditions import feature_count
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.context import ContextNetwork
 from arcsm_cli.models.frames import FramedContexts
@@ -124,4 +125,7 @@ class AutoregressiveModel(nn.Module):
 def context_network(config: ModelConfig) -> ContextNetwork:
     """Return the context network that a configuration names, with fresh weights."""
     kind: type[ContextNetwork] = CONTEXTS[config.context]
-    return kind.build(config)
+    network = kind.build(config)
+    if config.given:
+        network.condition_on(feature_count(config.given), kind.shifted_units(config))
+    return network

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from arcsm_cli.data.conditions import Conditions, problem, read_conditions
 from arcsm_cli.errors import DamagedInputError, UnavailableError
 from arcsm_cli.io.column_names import sound_names
 from arcsm_cli.models.architecture import (
@@ -44,6 +45,7 @@ class ModelConfig(Architecture, Conditionals):
             D numbers for vectors.
         mean, sd: of the data in the model's scale, likewise one number or D (preconditioning).
         columns: names of the D columns of vectors, where the training data had names.
+        given: what examples are conditioned on; empty for nothing.
         others: see `Architecture` and `Conditionals`.
     """
 
@@ -55,6 +57,7 @@ class ModelConfig(Architecture, Conditionals):
     mean: tuple[float, ...]
     sd: tuple[float, ...]
     columns: tuple[str, ...]
+    given: Conditions
 
     def __init__(self, shape: tuple[int, ...], levels: tuple[float, ...], **values: Any) -> None:
         context = values.get("context", default_of(Architecture, "context"))
@@ -100,6 +103,9 @@ class ModelConfig(Architecture, Conditionals):
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "network"}
         if not self.columns:
             del values["columns"]
+        given = values.pop("given")
+        if given:
+            values["given"] = tuple(condition.to_json() for condition in given)
         found = {k: list(v) if isinstance(v, tuple) else v for k, v in (values | own).items()}
         origin = CONTEXTS.part(self.context).origin
         return found | ({"plugin": origin} if origin else {})
@@ -124,8 +130,9 @@ class ModelConfig(Architecture, Conditionals):
         rest = {k: v for k, v in values.items() if k not in own | (_OF_OLD_FILES - own)}
         if "network" in rest:
             raise DamagedInputError(f"{where} has unknown keys")
+        given = read_conditions(rest.pop("given", []), f"{where}.given")
         try:
-            config = cls(**read_fields(cls, rest, where), network=kind(**network))
+            config = cls(**read_fields(cls, rest, where), network=kind(**network), given=given)
         except TypeError:
             raise DamagedInputError(f"{where} lacks a key") from None
         problem = config.problem()
@@ -141,6 +148,8 @@ class ModelConfig(Architecture, Conditionals):
                 wanted = problem_of(name, known, value)
                 if wanted and not (name == "likelihood" and not value):
                     return f"{name} must be {wanted}"
+        if (wrong := problem(self.given)) is not None:
+            return wrong
         checks = {
             "shape must be D or C, H, W, all at least 1": len(self.shape) in (1, 3)
             and min(self.shape) >= 1
@@ -161,6 +170,8 @@ class ModelConfig(Architecture, Conditionals):
             return f"{name} takes {want.taken}"
         if self.order not in self.network.orders:
             return f"{name} takes the orders {' and '.join(self.network.orders)}"
+        if self.given and not CONTEXTS.has(self.context, "given"):
+            return f"{name} takes no conditions"
         return self.network.problem()
 
     def _of_levels(self) -> dict[str, bool]:
@@ -213,7 +224,7 @@ _SCALE: dict[str, tuple[float, ...]] = {
     "mean": (0.0,),
     "sd": (1.0,),
 }
-_DEFAULTS: dict[str, Any] = {**_SCALE, "columns": ()}
+_DEFAULTS: dict[str, Any] = {**_SCALE, "columns": (), "given": ()}
 
 
 def _check_plugin(context: Any, plugin: Any) -> None:

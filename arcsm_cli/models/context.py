@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Self
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from arcsm_cli.data.batch import Batch
 from arcsm_cli.models.config import ModelConfig
+from arcsm_cli.models.shifts import Shifts
 from arcsm_cli.options import stored_options
 
 
@@ -38,17 +41,34 @@ class ContextNetwork(nn.Module, ABC):
     A site is one dimension, or all channels of one pixel where the reader of the contexts models
     these together.
 
+    **Conditions.** Contexts may also depend on what is given of an example (`Batch.given`). A
+    network takes it through one hook: `shifted_units` says how many units each of its layers has,
+    and `shifts` gives for each of them, in this order, what is to be added to the units before they
+    are activated, the same at all dimensions (see `arcsm_cli.models.shifts`)::
+
+        shifts = self.shifts(batch.given)  # an iterator: (B, units) each, or None: unconditional
+        for layer in self.layers:
+            h = silu(shifted(layer(h), next(shifts)))
+
+    `incremental` takes the same numbers: there a shift is a bias of each row, which `select` has to
+    keep with its row. Layers that reach the first context must be among those shifted, such as the
+    last one. A network that is shifted nowhere is refused for conditional models.
+
     Attributes:
         dimensions: D.
         width: C, the size of a context vector.
         site: S, dimensions in a site; D is a multiple of it.
+        conditioning: gives the shifts, None of a network that is told nothing.
     """
+
+    conditioning: Shifts | None
 
     def __init__(self, dimensions: int, width: int, site: int = 1) -> None:
         super().__init__()
         self.dimensions = dimensions
         self.width = width
         self.site = site
+        self.conditioning = None
 
     @classmethod
     def build(cls, config: ModelConfig) -> Self:
@@ -68,6 +88,27 @@ class ContextNetwork(nn.Module, ABC):
         """
         with torch.device("meta"):
             return sum(p.numel() for p in cls.build(config).parameters())
+
+    @classmethod
+    def shifted_units(cls, config: ModelConfig) -> tuple[int, ...]:
+        """Return how many units each layer has that conditions shift, in the order of `shifts`.
+
+        None by default: the network takes no conditions.
+        """
+        return ()
+
+    def condition_on(self, features: int, units: tuple[int, ...]) -> None:
+        """Let contexts depend on ``features`` numbers that are given of each example."""
+        self.conditioning = Shifts(features, units)
+
+    def shifts(self, given: Tensor) -> Iterator[Tensor | None]:
+        """Iterate over the shifts (B, units) of all layers, given (B, F); None without conditions.
+
+        See `arcsm_cli.models.shifts.shifted`.
+        """
+        if self.conditioning is None:
+            return itertools.repeat(None)
+        return iter(self.conditioning(given))
 
     @abstractmethod
     def forward(self, batch: Batch | Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from arcsm_cli.data.batch import Batch
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.context import ContextNetwork, IncrementalContexts
 from arcsm_cli.models.masked import MaskedLinear
+from arcsm_cli.models.shifts import shifted
 from arcsm_cli.options import stored_options
 
 
@@ -59,6 +60,12 @@ class MADE(ContextNetwork):
         sizes = (config.dimensions, *hidden, config.dimensions * config.context_width)
         return sum(a * b + b for a, b in itertools.pairwise(sizes))
 
+    @classmethod
+    def shifted_units(cls, config: ModelConfig) -> tuple[int, ...]:
+        """Return the sizes of all layers, the last one's too: context 1 sees no hidden unit."""
+        hidden: tuple[int, ...] = stored_options(config.network)["hidden"]
+        return (*hidden, config.dimensions * config.context_width)
+
     @torch.no_grad()
     def start_at(self, context: Tensor) -> None:
         """Move the contexts of all dimensions by a vector (C,)."""
@@ -66,16 +73,17 @@ class MADE(ContextNetwork):
 
     def forward(self, batch: Batch | Tensor) -> Tensor:
         """Map examples (B, D) to contexts (B, D, C)."""
-        h = x = Batch.of(batch).x
+        x, given = Batch.of(batch)
+        h, shifts = x, self.shifts(given)
         for i, layer in enumerate(self.hidden):
-            y = functional.silu(layer(h))
+            y = functional.silu(shifted(layer(h), next(shifts)))
             h = h + y if self.residual and i > 0 else y
-        contexts: Tensor = self.output(h)
+        contexts = shifted(self.output(h), next(shifts))
         return contexts.view(x.shape[0], self.dimensions, self.width)
 
     def incremental(self, given: Tensor) -> IncrementalContexts:
         """Return an evaluation that computes each unit once, in the order of degrees."""
-        return _IncrementalMADE(self, len(given))
+        return _IncrementalMADE(self, given)
 
 
 def _spread(low: int, high: int, size: int) -> Tensor:
@@ -89,16 +97,21 @@ class _IncrementalMADE(IncrementalContexts):
     All activations live in buffers of shape (units, B): a step's slice is then contiguous.
     """
 
-    def __init__(self, made: MADE, batch: int) -> None:
+    @torch.no_grad()
+    def __init__(self, made: MADE, given: Tensor) -> None:
         weight = made.output.weight
         self.made, self.step = made, 0
         # The inputs, then each hidden layer.
-        self.h = [weight.new_zeros(len(d), batch) for d in made.degrees]
+        self.h = [weight.new_zeros(len(d), len(given)) for d in made.degrees]
         steps = torch.arange(made.dimensions + 1)
         # Units of degree m are rows first[m]..first[m + 1] of their layer.
         self.first = [torch.searchsorted(d, steps).tolist() for d in made.degrees]
         layers: list[MaskedLinear] = [*made.hidden, made.output]
-        self.layers = [(m.weight.detach(), m.bias.detach()[:, None]) for m in layers]
+        # Biases are one for all rows, (units, 1), or under conditions each row's own, (units, B).
+        self.layers = [
+            (m.weight.detach(), shifted(m.bias.detach()[None], shift).T.contiguous())
+            for m, shift in zip(layers, made.shifts(given), strict=False)
+        ]
 
     def contexts(self) -> Tensor:
         made, d = self.made, self.step
@@ -112,6 +125,9 @@ class _IncrementalMADE(IncrementalContexts):
         for h, first in zip(self.h, self.first, strict=True):
             known = h[: first[min(self.step, len(first) - 2) + 1]]
             known.copy_(known[:, rows])
+        if self.made.conditioning is not None:
+            for _, bias in self.layers:
+                bias.copy_(bias[:, rows])
 
     def append(self, x: Tensor) -> None:
         made = self.made

@@ -23,6 +23,7 @@ from arcsm_cli.models.pixelcnn_layers import (
     PADDING,
     VERTICAL,
     Activated,
+    BlockShifts,
     GatedBlock,
     WeightNormalized,
     activate,
@@ -111,11 +112,11 @@ class PixelCNN(ContextNetwork):
 
     def forward(self, batch: Batch | Tensor) -> Tensor:
         """Map examples (B, D) to contexts (B, D / site, C)."""
-        x = Batch.of(batch).x
+        x, given = Batch.of(batch)
         channels, height, breadth = self.shape
         # Sorted examples lie pixel by pixel, which is PyTorch's channels-last layout as it is.
         image = x.view(-1, height, breadth, channels).permute(0, 3, 1, 2)
-        y = self.output(functional.elu(self._horizontal(image)))
+        y = self.output(functional.elu(self._horizontal(image, self.shifts_of_blocks(given))))
         contexts: Tensor = y.permute(0, 2, 3, 1).reshape(len(x), -1, self.width)
         if self.earlier is None:
             return contexts
@@ -128,7 +129,20 @@ class PixelCNN(ContextNetwork):
         below = torch.ones_like(self.earlier[..., 0]).tril(-1)
         return torch.einsum("...j,kjc->...kc", pixels, self.earlier * below[..., None])
 
-    def _horizontal(self, image: Tensor) -> Tensor:
+    @classmethod
+    def shifted_units(cls, config: ModelConfig) -> tuple[int, ...]:
+        """Return F for each gated block: two streams, three resolutions, down and up."""
+        own = stored_options(config.network)
+        filters, blocks = int(own["filters"]), int(own["resnet_blocks"])
+        return (filters,) * (2 * (LEVELS * 2 * blocks + LEVELS - 1))
+
+    def shifts_of_blocks(self, given: Tensor) -> BlockShifts:
+        """Return what moves the hidden units of each gated block, (B, F) or None, given (B, G)."""
+        parts = (self.down_u, self.down_ul, self.up_u, self.up_ul)
+        blocks = [b for part in parts for level in range(LEVELS) for b in blocks_of(part, level)]
+        return dict(zip(blocks, self.shifts(given), strict=False))
+
+    def _horizontal(self, image: Tensor, shifts: BlockShifts) -> Tensor:
         """Return the last tensor of the horizontal stream, (B, F, H, W)."""
         inner = functional.pad(torch.cat([image, torch.ones_like(image[:, :1])], 1), (1, 1, 1, 0))
         inner = inner.contiguous(memory_format=torch.channels_last)
@@ -141,16 +155,16 @@ class PixelCNN(ContextNetwork):
         uls = [activate(ul.to(image.dtype), PADDING[HORIZONTAL])]
         for level in range(LEVELS):
             for block_u, block_ul in self._pairs(self.down_u, self.down_ul, level):
-                us.append(block_u(us[-1]))
-                uls.append(block_ul(uls[-1], us[-1]))
+                us.append(block_u(us[-1], shift=shifts[block_u]))
+                uls.append(block_ul(uls[-1], us[-1], shift=shifts[block_ul]))
             if level < LEVELS - 1:
                 us.append(_resized(layer_of(self.halve_u, level), us[-1]))
                 uls.append(_resized(layer_of(self.halve_ul, level), uls[-1]))
         u_now, ul_now = us.pop(), uls.pop()
         for level in reversed(range(LEVELS)):
             for block_u, block_ul in self._pairs(self.up_u, self.up_ul, level):
-                u_now = block_u(u_now, us.pop())
-                ul_now = block_ul(ul_now, u_now, uls.pop())
+                u_now = block_u(u_now, us.pop(), shift=shifts[block_u])
+                ul_now = block_ul(ul_now, u_now, uls.pop(), shift=shifts[block_ul])
             if level > 0:
                 u_now = _resized(layer_of(self.double_u, level - 1), u_now)
                 ul_now = _resized(layer_of(self.double_ul, level - 1), ul_now)
@@ -187,7 +201,7 @@ class PixelCNN(ContextNetwork):
 
     def incremental(self, given: Tensor) -> IncrementalContexts:
         """Return an evaluation that computes each location of each layer once."""
-        return IncrementalPixelCNN(self, len(given))
+        return IncrementalPixelCNN(self, given)
 
 
 def _nested(counts: list[int], make: Callable[[], nn.Module]) -> nn.ModuleList:

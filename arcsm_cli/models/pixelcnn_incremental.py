@@ -21,7 +21,13 @@ from torch import Tensor, nn
 
 from arcsm_cli.models.context import IncrementalContexts
 from arcsm_cli.models.cuda_graphs import CudaGraphs
-from arcsm_cli.models.pixelcnn_layers import GatedBlock, WeightNormalized, blocks_of, layer_of
+from arcsm_cli.models.pixelcnn_layers import (
+    BlockShifts,
+    GatedBlock,
+    WeightNormalized,
+    blocks_of,
+    layer_of,
+)
 
 
 class Layers(Protocol):
@@ -43,6 +49,9 @@ class Layers(Protocol):
     double_ul: nn.ModuleList
     output: WeightNormalized
     earlier: nn.Parameter | None
+
+    def shifts_of_blocks(self, given: Tensor) -> BlockShifts:
+        """See `arcsm_cli.models.pixelcnn.PixelCNN.shifts_of_blocks`."""
 
 
 class _Rows:
@@ -124,7 +133,9 @@ class _Stream:
 class _Block:
     """A gated block at one location, or (vertical) at one row."""
 
-    def __init__(self, block: GatedBlock, like: Tensor, batch: int, width: int) -> None:
+    def __init__(
+        self, block: GatedBlock, shift: Tensor | None, like: Tensor, batch: int, width: int
+    ) -> None:
         filters = block.first.direction.shape[0]
         self.first, self.first_bias = _matrix(block.first), block.first.bias.detach()
         self.second, self.second_bias = _matrix(block.second), block.second.bias.detach()
@@ -132,6 +143,9 @@ class _Block:
         if block.skip is not None:
             self.skips = list(torch.split(_matrix(block.skip), 2 * filters))
             self.first_bias = self.first_bias + block.skip.bias.detach()
+        self.shifted = shift is not None
+        if shift is not None:  # each row's own, (B, 1, F)
+            self.first_bias = (self.first_bias + shift)[:, None]
         self.inner = _Rows(like, batch, width, 2 * filters, right=block.padding[1])
         # Of a horizontal block: what the biases and the vertical stream add, for the whole row.
         self.base = like.new_zeros(batch, width, filters)
@@ -162,13 +176,15 @@ class _Block:
 class _Level:
     """All layers of one resolution, and the buffers between them."""
 
-    def __init__(self, net: Layers, level: int, batch: int) -> None:
+    def __init__(self, net: Layers, level: int, shifts: BlockShifts, batch: int) -> None:
         like, filters = net.output.bias.detach(), net.filters
         self.width = width = net.shape[2] >> level
         last = level == len(net.down_u) - 1
 
         def blocks(part: nn.ModuleList) -> list[_Block]:
-            return [_Block(block, like, batch, width) for block in blocks_of(part, level)]
+            return [
+                _Block(block, shifts[block], like, batch, width) for block in blocks_of(part, level)
+            ]
 
         def streams(count: int, right: int) -> list[_Stream]:
             return [_Stream(like, batch, width, filters, right) for _ in range(count)]
@@ -202,6 +218,8 @@ class _Level:
     def tensors(self) -> list[Tensor]:
         """Return all that is carried from one location to the next."""
         bases = [block.base for block in (*self.down_ul, *self.up_ul)]
+        blocks = (*self.down_u, *self.down_ul, *self.up_u, *self.up_ul)
+        bases += [block.first_bias for block in blocks if block.shifted]
         return [rows.data for rows in self.buffers] + bases + [self.u_end, self.ul_end]
 
     def begin(self) -> None:
@@ -260,15 +278,16 @@ class IncrementalPixelCNN(IncrementalContexts):
 
     Arguments:
         net: the network; its weights must not change meanwhile.
-        batch: B.
+        given: (B, G), what is given of B examples.
     """
 
     @torch.no_grad()
-    def __init__(self, net: Layers, batch: int) -> None:
-        self.net, self.batch = net, batch
+    def __init__(self, net: Layers, given: Tensor) -> None:
+        self.net, batch = net, len(given)
+        shifts = net.shifts_of_blocks(given)
         channels, _, width = net.shape
         like = net.output.bias.detach()
-        self.levels = [_Level(net, level, batch) for level in range(len(net.down_u))]
+        self.levels = [_Level(net, level, shifts, batch) for level in range(len(net.down_u))]
         # Values and a one for each known pixel: the two rows above and the present one.
         self.image = like.new_zeros(batch, width + 2, 3, channels + 1)
         self.above = like.new_zeros(batch, width, net.filters)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from arcsm_cli.models.once import by_hand, differentiable_once
+from arcsm_cli.models.shifts import shifted
 
 VERTICAL, HORIZONTAL = (2, 3), (2, 2)  # kernels: the row above and this one
 
@@ -209,14 +210,18 @@ class GatedBlock(nn.Module):
         self.skip = WeightNormalized(2 * filters * skips, filters) if skips else None
         self.second = WeightNormalized(2 * filters, 2 * filters, kernel, scale=0.1)
 
-    def forward(self, x: Activated, *skips: Activated) -> Activated:
-        """Return the next tensor of the stream of x."""
+    def forward(self, x: Activated, *skips: Activated, shift: Tensor | None = None) -> Activated:
+        """Return the next tensor of the stream of x; ``shift`` (B, F) moves its hidden units."""
         y = self.first(x.act)
         if self.skip is not None:
             y = y + _product_of_skips(self.skip, skips)
-        h = concat_elu(y, self.padding)
+        h = concat_elu(shifted(y, shift), self.padding)
         h = functional.dropout(h, self.dropout, self.training)
         return activate(gated_sum(x.raw, self.second(h)), self.padding)
+
+
+BlockShifts = dict[GatedBlock, Tensor | None]
+"""By block what moves its hidden units, (B, F), or None for nothing."""
 
 
 def _product_of_skips(layer: WeightNormalized, skips: tuple[Activated, ...]) -> Tensor:

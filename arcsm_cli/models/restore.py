@@ -9,6 +9,7 @@ from typing import Any, TypeVar, overload
 import torch
 from torch import nn
 
+from arcsm_cli.data.conditions import feature_count
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.io.checkpoint import Checkpoint
 from arcsm_cli.models.arcsm import ARCSM
@@ -18,6 +19,7 @@ from arcsm_cli.models.context import ContextNetwork
 from arcsm_cli.models.frames import FramedContexts
 from arcsm_cli.models.mle import ARMLE
 from arcsm_cli.models.score import ConditionalScoreNetwork
+from arcsm_cli.models.shifts import Shifts
 from arcsm_cli.models.vae import VAE, encoder, score_estimator
 from arcsm_cli.models.vae_config import TRIANGULAR, VAEConfig
 from arcsm_cli.models.vae_networks import Decoder, Features
@@ -58,6 +60,9 @@ def parameter_count(config: Config) -> int:
         return _vae_parameter_count(config)
     kind: type[ContextNetwork] = CONTEXTS[config.context]
     stage = kind.parameter_count(config.of_contexts())
+    if config.given:
+        units = kind.shifted_units(config.of_contexts())
+        stage += Shifts.parameter_count(feature_count(config.given), units)
     if config.likelihood:
         return stage
     if config.has_frames:
