@@ -301,10 +301,10 @@ def check_needs(given: Mapping[str, Any], group: Any, registry: Registry, chosen
 
 
 def check_parts(given: Mapping[str, Any], registry: Registry, chosen: str) -> None:
-    """Refuse options of other parts than the one chosen.
+    """Refuse options of other parts than the one chosen, and values that are for others alone.
 
     Raises:
-        UsageError: naming the option and whose it is.
+        UsageError: naming the option and whose it is, or what it should be.
     """
     owners: dict[str, list[str]] = {}
     for part in registry:
@@ -313,6 +313,11 @@ def check_parts(given: Mapping[str, Any], registry: Registry, chosen: str) -> No
     for name, parts in owners.items():
         if name in given and chosen not in parts:
             raise UsageError(f"{flag(name)} is for {registry.option} {any_of(parts)}")
+    for name, known in options_of(registry.options(chosen)).items():
+        if name in given and (wanted := problem_of(name, known, given[name])):
+            raise UsageError(
+                f"{flag(name)} {shown(given[name])}: {registry.option} {chosen} takes {wanted}"
+            )
 
 
 def layer_sizes(option: str, text: str, *, fewest: int = 0) -> tuple[int, ...]:

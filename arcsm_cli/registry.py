@@ -1,8 +1,9 @@
 """The parts of the program that are chosen by name, and where each of them is.
 
 A registry knows a part by its name, a line of help and its place, ``module:attribute``, which is
-imported when the part is first asked for: listing names imports nothing. A new part of the program
-is its own file and a line here; a plugin adds one with a decorator,
+imported when the part is first asked for: listing names imports nothing heavy. A new part of the
+program is its own file and a line here, a new context network only a file, which is found where it
+lies; a plugin adds one with a decorator,
 
     from arcsm_cli.registry import OBJECTIVES
 
@@ -15,7 +16,9 @@ What a part must be, each registry says below; docs/extending.md has whole examp
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
+import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -51,7 +54,7 @@ class Part:
 
 
 class Registry(MutableMapping[str, Any]):
-    """Parts of one kind by name; ``registry[name]`` imports the part, the rest imports nothing.
+    """Parts of one kind by name; ``registry[name]`` imports the part, the rest nothing heavy.
 
     A part can be put in the place of another, ``registry[name] = part``; see `register` for more.
 
@@ -59,6 +62,8 @@ class Registry(MutableMapping[str, Any]):
         kind: what the parts are, for messages.
         option: the option that names one, for messages.
         parts: the program's own.
+        package: where each module is one more of the program's own, by its name: it has a `Part` as
+            its ``PART`` and does not import PyTorch.
         options: the dataclass of the own options of a part that names none.
 
     Example:
@@ -73,12 +78,27 @@ class Registry(MutableMapping[str, Any]):
     """How many parts have been registered beside the program's own."""
 
     def __init__(
-        self, kind: str, option: str, parts: Mapping[str, Part], *, options: Any = NoOptions
+        self,
+        kind: str,
+        option: str,
+        parts: Mapping[str, Part] | None = None,
+        *,
+        package: str = "",
+        options: Any = NoOptions,
     ) -> None:
         self.kind = kind
         self.option = option
         self._options = options
-        self._parts = dict(parts)
+        self._own, self._package = dict(parts or {}), package
+
+    @functools.cached_property
+    def _parts(self) -> dict[str, Part]:
+        """The program's own, found when the first is asked for, and then all others too."""
+        if not self._package:
+            return self._own
+        place = importlib.import_module(self._package).__path__
+        names = sorted(module.name for module in pkgutil.iter_modules(place))
+        return self._own | {n: _imported(f"{self._package}.{n}:PART") for n in names}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._parts)
@@ -166,20 +186,7 @@ def _imported(place: Any) -> Any:
 CONTEXTS = Registry(
     "context network",
     "--context",
-    {
-        "made": Part(
-            "arcsm_cli.models.made:MADE",
-            "a masked perceptron (any data)",
-            ("given",),
-            options="arcsm_cli.models.networks:MADEOptions",
-        ),
-        "pixelcnn": Part(
-            "arcsm_cli.models.pixelcnn:PixelCNN",
-            "PixelCNN++ (images)",
-            ("sites", "given"),
-            options="arcsm_cli.models.networks:PixelCNNOptions",
-        ),
-    },
+    package="arcsm_cli.models.contexts",
     options="arcsm_cli.models.networks:NetworkOptions",
 )
 """Subclasses of `arcsm_cli.models.context.ContextNetwork`.

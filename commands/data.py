@@ -51,7 +51,8 @@ def run(
         progress(len(loaded), "writing") as bar,
     ):
         start = 0
-        for x, _ in loaded.batches(size):
+        for batch in loaded.batches(size):
+            x = batch.x
             labels = None if loaded.labels is None else loaded.labels[start : start + len(x)]
             append(x, labels=labels)
             start += len(x)

@@ -125,7 +125,8 @@ def _flags_of_parts(registry: Registry) -> Iterator[_Flag]:
         first, *others = parts.values()
         helps = list(dict.fromkeys(found.known.help for found in parts.values()))
         defaults = {part: _shown(found) for part, found in parts.items()}
-        known = first.known
+        every = tuple(dict.fromkeys(name for item in parts.values() for name in item.known.choices))
+        known = replace(first.known, choices=every)
         if len(helps) > 1:
             known = replace(known, help=", or ".join(text.rstrip(".") for text in helps) + ".")
         if len(set(defaults.values())) > 1:

@@ -14,6 +14,8 @@ class Batch(NamedTuple):
     Attributes:
         x: (B, *shape) or (B, D).
         given: (B, G), what the examples are conditioned on; G is 0 where that is nothing.
+        order: (B, P), the order in which a model of any order visits the places of each (pixels, or
+            variables of vectors), by their numbers; None for the model's own. Values stay in place.
 
     Example:
         >>> batch = Batch.of(torch.zeros(5, 3))
@@ -23,6 +25,7 @@ class Batch(NamedTuple):
 
     x: Tensor
     given: Tensor
+    order: Tensor | None = None
 
     @classmethod
     def of(cls, examples: Batch | Tensor) -> Batch:
@@ -38,11 +41,12 @@ class Batch(NamedTuple):
 
     def rows(self, rows: slice | Tensor) -> Batch:
         """Return some of the examples."""
-        return Batch(self.x[rows], self.given[rows])
+        order = None if self.order is None else self.order[rows]
+        return Batch(self.x[rows], self.given[rows], order)
 
     def holding(self, x: Tensor) -> Batch:
         """Return other values of the same examples: scaled, noisy or in another order."""
-        return Batch(x, self.given)
+        return self._replace(x=x)
 
     def to(self, device: torch.device | str) -> Batch:
         """Move to a device; from pinned memory without waiting for it.
@@ -50,9 +54,9 @@ class Batch(NamedTuple):
         Examples in double precision stay: models bring them to their scale on the CPU.
         """
         given = self.given.to(device, non_blocking=True)
-        if self.x.dtype == torch.float64:
-            return Batch(self.x, given)
-        return Batch(self.x.to(device, non_blocking=True), given)
+        order = None if self.order is None else self.order.to(device, non_blocking=True)
+        x = self.x if self.x.dtype == torch.float64 else self.x.to(device, non_blocking=True)
+        return Batch(x, given, order)
 
 
 def nothing_given(count: int, like: Tensor) -> Tensor:

@@ -34,8 +34,8 @@ def moments_of(data: Dataset) -> Moments:
 
 
 def _columns(data: Dataset, size: int) -> Iterator[Tensor]:
-    for x, _ in data.batches(size):
-        yield x if data.kind == "vector" else x.reshape(-1, 1)
+    for batch in data.batches(size):
+        yield batch.x if data.kind == "vector" else batch.x.reshape(-1, 1)
 
 
 def moments(blocks: Iterable[Tensor]) -> Moments:

@@ -49,7 +49,8 @@ def restore(
             a draw from the posterior of all scalars together, in the limit of many particles.
         tick: called with 1 after each dimension.
     """
-    y, given = Batch.of(observed)
+    observed = Batch.of(observed)
+    y, given = observed.x, observed.given
     batch, dimensions = y.shape
     lag = dimensions if draw else lag
     walk = ConditionalModel(model).walk(given.repeat_interleave(particles, 0))

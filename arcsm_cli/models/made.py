@@ -73,7 +73,8 @@ class MADE(ContextNetwork):
 
     def forward(self, batch: Batch | Tensor) -> Tensor:
         """Map examples (B, D) to contexts (B, D, C)."""
-        x, given = Batch.of(batch)
+        batch = Batch.of(batch)
+        x, given = batch.x, batch.given
         h, shifts = x, self.shifts(given)
         for i, layer in enumerate(self.hidden):
             y = functional.silu(shifted(layer(h), next(shifts)))

@@ -30,6 +30,7 @@ from arcsm_cli.models.pixelcnn_layers import (
     blocks_of,
     layer_of,
 )
+from arcsm_cli.models.sites import of_earlier
 from arcsm_cli.options import stored_options
 
 LEVELS = 3  # resolutions: full, half, quarter
@@ -112,7 +113,8 @@ class PixelCNN(ContextNetwork):
 
     def forward(self, batch: Batch | Tensor) -> Tensor:
         """Map examples (B, D) to contexts (B, D / site, C)."""
-        x, given = Batch.of(batch)
+        batch = Batch.of(batch)
+        x, given = batch.x, batch.given
         channels, height, breadth = self.shape
         # Sorted examples lie pixel by pixel, which is PyTorch's channels-last layout as it is.
         image = x.view(-1, height, breadth, channels).permute(0, 3, 1, 2)
@@ -121,13 +123,7 @@ class PixelCNN(ContextNetwork):
         if self.earlier is None:
             return contexts
         pixels = x.view(len(x), -1, channels)
-        return contexts + self.of_earlier(pixels).flatten(1, 2).to(contexts.dtype)
-
-    def of_earlier(self, pixels: Tensor) -> Tensor:
-        """Return what sub-pixels (..., channels) add to their later ones, (..., channels, C)."""
-        assert self.earlier is not None
-        below = torch.ones_like(self.earlier[..., 0]).tril(-1)
-        return torch.einsum("...j,kjc->...kc", pixels, self.earlier * below[..., None])
+        return contexts + of_earlier(pixels, self.earlier).flatten(1, 2).to(contexts.dtype)
 
     @classmethod
     def shifted_units(cls, config: ModelConfig) -> tuple[int, ...]:

@@ -43,7 +43,8 @@ def codes_of(vae: VAE, data: Dataset) -> NDArray[np.float64]:
     device = vae.device
     parts = []
     start = 0
-    for x, _ in data.batches(_BATCH):
+    for batch in data.batches(_BATCH):
+        x = batch.x
         noise = SampleNoise(0, range(start, start + len(x)), device)
         parts.append(vae.encode(vae.flatten(x), noise.normal(vae.config.latent_dim)))
         start += len(x)

@@ -73,7 +73,7 @@ class Batches:
         """
         stored = Batch.of(self.data.values[self._index(step)])
         if device.type == "cuda":
-            stored = Batch(*(t.pin_memory() for t in stored))
+            stored = Batch(stored.x.pin_memory(), stored.given.pin_memory())
         return stored.to(device)
 
     def at(self, step: int) -> Tensor:

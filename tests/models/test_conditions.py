@@ -58,7 +58,7 @@ def test_a_context_depends_on_earlier_values_alone_and_on_what_is_given(
     name: str, shape: tuple[int, ...]
 ) -> None:
     model = model_of(name, shape)
-    x, given = batch_of(model, 1)
+    x, given, _ = batch_of(model, 1)
 
     def contexts(x: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
         return model.contexts(Batch(x, given))[0]

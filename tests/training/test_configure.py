@@ -9,7 +9,7 @@ import torch
 
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.errors import UsageError
-from arcsm_cli.models.networks import MADEOptions
+from arcsm_cli.models.contexts.made import MADEOptions
 from arcsm_cli.training.configure import Choices, model_config
 
 
