@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import resource
-import subprocess
 import sys
 from contextlib import suppress
+
+import psutil
 
 MIB = 1 << 20
 
@@ -13,16 +14,9 @@ MIB = 1 << 20
 def resident(pid: int) -> int:
     """Return the resident memory of a process in bytes, 0 if it is gone."""
     try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            return int(file.read().split()[1]) * resource.getpagesize()
-    except (OSError, IndexError):
-        pass
-    if sys.platform == "linux":
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
         return 0
-    shown = subprocess.run(  # noqa: S603  a number is its only argument
-        ["/bin/ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    return int(shown.stdout.strip() or 0) * 1024
 
 
 def reset_peak() -> None:
