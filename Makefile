@@ -1,11 +1,11 @@
-# make demo | test | test-slow | lint | bench | docs  -- each sets up what it needs in .venv
+# make demo | test | test-slow | lint | bench | gpu | gpu-rehearsal | gpu-data | docs  -- each sets up what it needs in .venv
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
 
-.PHONY: demo test test-slow lint bench docs setup clean
+.PHONY: demo test test-slow lint bench gpu gpu-rehearsal gpu-data docs setup clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -43,8 +43,21 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python bench/bench.py
 
+# On a machine with a GPU: tests, speeds and short trainings in GPU_MINUTES (12), into gpu-results/.
+gpu:
+	@bench/gpu/start
+
+# The same stages at toy size on the CPU.
+gpu-rehearsal: $(READY)
+	OMP_NUM_THREADS=1 PYTHONSAFEPATH=1 $(BIN)/python bench/gpu/run.py --rehearsal --minutes 40 --out gpu-rehearsal
+
+# Data that travel: MNIST=FOLDER CIFAR10=FOLDER PATCHES=FOLDER, those there are.
+gpu-data: $(READY)
+	$(BIN)/python bench/gpu/pack.py gpu-data $(if $(MNIST),--mnist $(MNIST)) \
+	  $(if $(CIFAR10),--cifar10 $(CIFAR10)) $(if $(PATCHES),--patches $(PATCHES))
+
 docs: $(READY)
 	$(BIN)/python -m arcsm_cli.cli.reference
 
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo gpu-results gpu-rehearsal build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -13,8 +13,8 @@ from arcsm_cli.data.precision import FAR
 class FileUnits:
     """model value = (file value - shift) / scale, column by column.
 
-    Columns with a scale of their own are shifted in double precision, on the CPU: of values far
-    from zero single precision would leave little.
+    Columns with a scale of their own are shifted in double precision: of values far from zero
+    single precision would leave little.
 
     Arguments:
         shift, scale: one number for all values, or D.
@@ -33,26 +33,38 @@ class FileUnits:
     """
 
     def __init__(self, shift: tuple[float, ...], scale: tuple[float, ...], dimensions: int) -> None:
-        self._alike = len(shift) == len(scale) == 1
-        self._shift = torch.tensor(shift, dtype=torch.float64)
-        self._scale = torch.tensor(scale, dtype=torch.float64)
+        self._numbers = shift, scale
+        self._one = (shift[0], scale[0]) if len(shift) == len(scale) == 1 else None
+        self._columns: dict[str, tuple[Tensor, Tensor]] = {}
         self.log_scale = sum(map(math.log, scale)) * (dimensions // len(scale))
         # Whether files need double precision for what the model gives.
-        self._wide = not self._alike and bool((self._shift.abs() > FAR * self._scale).any())
+        self._wide = self._one is None and any(
+            abs(m) > FAR * s for m, s in zip(shift, scale, strict=True)
+        )
 
     def to_model(self, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return rows (B, D) in file units, float32 or float64, in the model's scale."""
-        if self._alike:
-            return ((x - self._shift.item()) / self._scale.item()).to(dtype)
-        return ((x.cpu().double() - self._shift) / self._scale).to(dtype)
+        if self._one:
+            return ((x - self._one[0]) / self._one[1]).to(dtype)
+        shift, scale, wide = self._of_columns(x)
+        return ((wide - shift) / scale).to(x.device, dtype)
 
     def to_file(self, x: Tensor) -> Tensor:
         """Return rows (B, D) of the model's scale in file units.
 
         Of the type of ``x``, or float64 where a column is so far from zero that float32 would lose
-        its spread.
+        its spread; such rows come back on a device that has float64.
         """
-        if self._alike:
-            return x * self._scale.item() + self._shift.item()
-        y = x.cpu().double() * self._scale + self._shift
-        return y if self._wide else y.to(x.dtype)
+        if self._one:
+            return x * self._one[1] + self._one[0]
+        shift, scale, wide = self._of_columns(x)
+        y = wide * scale + shift
+        return y if self._wide else y.to(x.device, x.dtype)
+
+    def _of_columns(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return shift, scale and values in double precision, where the values are or nearest."""
+        device = torch.device("cpu") if x.device.type == "mps" else x.device
+        if str(device) not in self._columns:  # a copy waits for the device: once
+            shift, scale = (torch.tensor(n, dtype=torch.float64) for n in self._numbers)
+            self._columns[str(device)] = shift.to(device), scale.to(device)
+        return *self._columns[str(device)], x.to(device, torch.float64)
