@@ -41,6 +41,12 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
+TOY: dict[str, dict[str, Any]] = {
+    "pixelcnn": {"filters": 4, "resnet_blocks": 1, "dropout": 0.0, "score_hidden": (8,)},
+    "transformer": {"layers": 1, "heads": 2, "width": 8},
+}
+
+
 def wait(device: str) -> None:
     """Wait until the device has done all that was asked of it."""
     if device != "cpu":
@@ -60,9 +66,11 @@ class Clock(Follower):
             self.start = time.perf_counter()
 
 
-def run(data: Dataset, device: str, steps: int, warm: int, **settings: Any) -> float:
-    """Train for ``warm`` steps and ``steps`` more; return seconds of each of those."""
-    config = model_config(data, Choices(context="pixelcnn", **SIZES["pixelcnn"]))
+def run(
+    data: Dataset, device: str, size: dict[str, Any], steps: int, warm: int, **settings: Any
+) -> float:
+    """Train PixelCNN++ for ``warm`` steps and ``steps`` more; return seconds of each of those."""
+    config = model_config(data, Choices(context="pixelcnn", **size))
     total = warm + steps
     every = {"steps": total, "validate_every": 10 * total, "checkpoint_every": 10 * total}
     state = fresh_state(config, TrainSettings(**every, **settings), device)
@@ -88,10 +96,11 @@ def matmul_peak(device: str, size: int) -> float:
 def steps(data: Dataset, device: str, *, toy: bool) -> None:
     """Print steps and images a second, memory and the share of what the device can do in bf16."""
     batch, count, warm = (4, 2, 1) if toy else (128, 60, 20)
+    size = (TOY if toy else SIZES)["pixelcnn"]
     flops = []
     for n in (1, 2):
         with FlopCounterMode(display=False) as counter:
-            run(data, device, n, 0, batch_size=min(batch, 16))
+            run(data, device, size, n, 0, batch_size=min(batch, 16))
         flops.append(counter.get_total_flops())
     each = (flops[1] - flops[0]) * batch / min(batch, 16)
     peak = matmul_peak(device, 256 if toy else 8192)
@@ -99,7 +108,7 @@ def steps(data: Dataset, device: str, *, toy: bool) -> None:
         if device != "cpu":
             torch.cuda.reset_peak_memory_stats()
         try:
-            seconds = run(data, device, count, warm, batch_size=batch, **settings)
+            seconds = run(data, device, size, count, warm, batch_size=batch, **settings)
         except Exception as error:
             print(json.dumps({"steps": name, "failed": repr(error)[:300]}), flush=True)
             continue
@@ -117,7 +126,7 @@ def plainly(graphs: CudaGraphs, key: Any, work: Callable[[], None]) -> None:
 
 def sampling(data: Dataset, device: str, *, toy: bool) -> None:
     """Print seconds of whole samples by the default sampler, over every context network."""
-    count = 2 if toy else 256
+    count, sizes = (2, TOY) if toy else (256, SIZES)
     with_graphs = CudaGraphs.run
     for context in CONTEXTS:
         model = None
@@ -126,7 +135,7 @@ def sampling(data: Dataset, device: str, *, toy: bool) -> None:
             try:
                 CudaGraphs.run = way  # type: ignore[method-assign]
                 if model is None:
-                    choices = Choices(context=context, **SIZES.get(context, {}))
+                    choices = Choices(context=context, **sizes.get(context, {}))
                     state = fresh_state(model_config(data, choices), TrainSettings(), device)
                     model = state.averaged_model()
                 noise = [SampleNoise(i, range(count), device) for i in range(2)]
@@ -152,7 +161,8 @@ def main() -> None:
     parser.add_argument("data", help="DATA of images")
     parser.add_argument("--toy", action="store_true")
     options = parser.parse_args()
-    data = load_data(options.data, DataOptions(), default_split="train")
+    how = DataOptions(limit=64, resize=4) if options.toy else DataOptions()
+    data = load_data(options.data, how, default_split="train")
     {"steps": steps, "sampling": sampling}[options.what](data, options.device, toy=options.toy)
 
 
