@@ -35,6 +35,7 @@ class Purpose(Enum):
     MEASURED = ("example", 1 << 63)  # noise, or binarisation, of examples that are measured
     CODES = ("example", (1 << 63) + (1 << 40))
     CHAINS = ("example", (1 << 63) + (2 << 40))
+    LABELS = ("example", (1 << 63) + (3 << 40))  # drawn for samples
 
     def __init__(self, kind: str, number: int) -> None:
         self.of_examples = kind == "example"

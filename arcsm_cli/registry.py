@@ -367,6 +367,9 @@ METRICS = Registry(
         "nll": Part("arcsm_cli.evaluation.readings:nll", tags=("model",)),
         "bpd": Part("arcsm_cli.evaluation.model_metrics:bits_per_dimension", tags=("model",)),
         "csm": Part("arcsm_cli.evaluation.readings:csm", tags=("model", "scores")),
+        "accuracy": Part(
+            "arcsm_cli.evaluation.classifying:figures_of_labels", tags=("model", "labels")
+        ),
         "elbo": Part(_VAE_METRICS, tags=("vae", "default")),
         "iwae": Part(_VAE_METRICS, tags=("vae", "default")),
         "ais": Part(_VAE_METRICS, tags=("vae",)),
@@ -391,7 +394,8 @@ METRICS = Registry(
 )
 """What ``eval`` measures. Tags say of what, and with it what a part is:
 
-``model``: figures of examples, of models of ``scores`` alone or of all; ``vae``: the same of VAEs.
+``model``: figures of examples, of models of ``scores`` alone or of all; with ``labels``, of those
+given labels, and only if it is named; ``vae``: the same of VAEs.
 ``samples``, of a sample file: with ``distance`` functions (samples, examples, seed) to figures by
 name; with ``restored`` functions of restored and clean examples to a figure of each, of images or
 of ``vectors`` too; with ``features``, of images by Inception v3; with ``scored``, of statistics.

@@ -108,7 +108,12 @@ def run(
         settings = Settings(**restoring)
         shape = network.config.shape
         stream = open_stream(
-            data, options, default_split="test", like=shape, names=network.config.columns
+            data,
+            options,
+            default_split="test",
+            like=shape,
+            names=network.config.columns,
+            given=network.config.given,
         )
         with stream as examples:
             check_shape(network, examples)

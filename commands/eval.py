@@ -53,7 +53,7 @@ def run(
             "--metric",
             metavar="NAME,...",
             show_default="all that apply, but ais, fid, kid, auroc and those of denoise",
-            help="Of a model: nll, bpd, csm. Of samples: moments, energy, "
+            help="Of a model: nll, bpd, csm; given labels, accuracy. Of samples: moments, energy, "
             "sliced-wasserstein, fid, kid. Of what denoise wrote: psnr, ssim, mse. "
             "Of scores: auroc. Of a VAE: elbo, iwae, ais, fid, kid.",
         ),
@@ -151,8 +151,12 @@ def run(
     For a model: the exact negative log-likelihood (nll, nats an example; bpd, bits per dimension)
     of DATA plus noise of the model's last level, and the composite score matching objective at that
     level (csm, of scores; the loss of a training is weighted by sigma^2). The output says which
-    density was evaluated. 'flow' follows every scalar through the noise levels; 'quadrature'
-    normalises the last level's scores on a grid.
+    density was evaluated. Of a conditional model all is given what DATA say, their labels or
+    columns; 'accuracy' is the share of examples whose label is the most probable by Bayes' rule,
+    from the likelihoods given each label and the labels' shares in training.
+
+    'flow' follows every scalar through the noise levels; 'quadrature' normalises the last level's
+    scores on a grid.
 
     Of a file without splits that trained the model its test split is measured. Where DATA hold
     examples that trained the model, a line and, in the JSON, overlap say which share of them.
@@ -183,6 +187,7 @@ def run(
       arcsm eval digits.safetensors digits --metric nll,bpd
       arcsm eval g.safetensors 8gaussians --method quadrature --json
       arcsm eval digits.safetensors digits -o scored.h5
+      arcsm eval by-label.safetensors digits --metric accuracy
       arcsm sample m.safetensors -n 500 -o - | arcsm eval - --against digits
       arcsm denoise m.safetensors mnist --corrupt gaussian:0.6 -o - | arcsm eval - --metric psnr
       arcsm eval vae.safetensors mnist --limit 200 --metric ais

@@ -181,6 +181,7 @@ def run(
                 default_split="test",
                 like=config.shape,
                 names=config.columns,
+                given=config.given,
                 part=trained.unseen,
             )
             examples = stack.enter_context(stream)

@@ -25,17 +25,15 @@ from arcsm_cli.options import Given, flag
 from arcsm_cli.sampling.options import Drawing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import torch
 
 
-def _check_png(png: str, output: str, indices: range) -> None:
-    """Refuse a picture that would replace the samples, or that there is nothing to draw on."""
+def _check_png(png: str, output: str) -> None:
+    """Refuse a picture that would replace the samples."""
     if png == output or (output != "-" and os.path.realpath(png) == os.path.realpath(output)):
         raise OutputError(f"--png {png}: is the output of the samples as well")
-    if not indices:
-        raise UsageError("--png: this shard has no samples to draw")
 
 
 def _shard(text: str | None, count: int) -> range:
@@ -53,9 +51,36 @@ def run(
     model: Model,
     output: Output,
     count: Annotated[
-        int, typer.Option("--count", "-n", metavar="N", min=1, help="How many samples.")
-    ] = 64,
+        int | None,
+        typer.Option(
+            "--count",
+            "-n",
+            metavar="N",
+            min=1,
+            show_default="64; 8 of each of several labels; all rows of --given",
+            help="How many samples.",
+        ),
+    ] = None,
     *,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--label",
+            metavar="L,...",
+            show_default="drawn as often as in training",
+            help="Of a model trained --given labels: draw these, as many of each.",
+        ),
+    ] = None,
+    given: Annotated[
+        str | None,
+        typer.Option(
+            "--given",
+            metavar="FILE",
+            show_default="none",
+            help="Of a conditional model: draw a sample for each row, whose labels or columns are "
+            "what it is given.",
+        ),
+    ] = None,
     drawing: Given[Drawing],
     denoise: Annotated[
         bool,
@@ -88,9 +113,14 @@ def run(
     depends on the seed and i alone, so shards and batches of any size give the same samples (up to
     rounding); processes started by torchrun or srun share the batches.
 
+    A conditional model is given a label (--label; several make rows of the grid) or what the rows
+    of a file hold (--given); files hold labels beside the samples.
+
     Examples:
 
       arcsm sample digits.safetensors -n 64 -o samples.h5 --denoise --png samples.png
+      arcsm sample by-label.safetensors --label 0,1,2 -n 30 -o some.h5 --png rows.png
+      arcsm sample by-quality.safetensors --given rows.csv -o wines.csv
       arcsm sample m.safetensors -n 10000 --shard 2/4 -o part-2.h5
       arcsm sample m.safetensors -n 8 --sampler langevin --steps 50 -o - | arcsm info -
     """
@@ -106,13 +136,15 @@ def run(
     from arcsm_cli.randomness import SampleNoise
     from arcsm_cli.runtime import reuse_memory
     from arcsm_cli.sampling.draw import sample
+    from arcsm_cli.sampling.given import giving
     from arcsm_cli.sampling.latent import sample_vae
     from arcsm_cli.sampling.samplers import choose_sampler
 
-    indices = _shard(shard, count)
+    if [model, given].count("-") > 1:
+        raise UsageError("standard input can be read only once")
     check_sample_output(output, force=force)
     if png is not None:
-        _check_png(str(png), output, indices)
+        _check_png(str(png), output)
         check_output(str(png), force=force)
     torch_device = resolve_device(device)
     reuse_memory()
@@ -123,6 +155,14 @@ def run(
         network = network.to(torch_device)
         if png is not None and not network.config.is_image:
             raise UsageError("--png draws images; 'arcsm plot' draws vectors")
+        conditions = () if isinstance(network, VAE) else network.config.given
+        plan = giving(conditions, label(model), labels=labels, source=given, count=count, seed=seed)
+        indices = _shard(shard, plan.count)
+        grid = set(indices[:64] if shard or plan.shown is None else plan.shown)
+        columns = None if shard else plan.columns
+        if png is not None and not indices:
+            raise UsageError("--png: this shard has no samples to draw")
+        draw: Callable[..., torch.Tensor]
         if isinstance(network, VAE):
             for option in drawing:
                 raise UsageError(
@@ -135,15 +175,20 @@ def run(
             own = {name: value for name, value in drawing.items() if name != "sampler"}
             drawer = choose_sampler(network, drawing.get("sampler"), **own)
             draw = partial(sample, network, drawer, denoise=denoise)
-        entry = provenance_entry(seed=seed, inputs={label(model): digest})
+        inputs = {label(model): digest}
+        if given is not None and os.path.isfile(given):
+            inputs[given] = sha256_file(Path(given))
+        entry = provenance_entry(seed=seed, inputs=inputs)
         total = ranks.own_count(len(indices), batch_size) * network.config.dimensions
 
         def batches(bar: Bar) -> "Iterator[torch.Tensor]":
             for start in ranks.starts(len(indices), batch_size):
                 part = indices[start : start + batch_size]
+                told = {} if not conditions else {"given": plan.rows(part).given}
                 drawn = draw(
                     SampleNoise(seed, part, torch_device),
-                    tick=lambda done, n=len(part): bar.update(done * n),  # type: ignore[misc]
+                    tick=lambda done, n=len(part): bar.update(done * n),
+                    **told,
                 ).cpu()
                 if not drawn.isfinite().all():
                     if "step_size" in drawing:
@@ -162,16 +207,20 @@ def run(
             writes=ranks.is_first,
         )
         with file as append, progress(total, "sampling") as bar:
+            done = 0
             for drawn in ranks.in_order(batches(bar), len(indices), batch_size):
-                append(drawn)
-                if png is not None and sum(map(len, shown)) < 64:
-                    shown.append(drawn)
+                part = indices[done : done + len(drawn)]
+                done += len(drawn)
+                told = plan.rows(part)
+                append(drawn, labels=told.labels, statistics=told.statistics)
+                if png is not None and part:
+                    shown.append(drawn[[i - part[0] for i in part if i in grid]])
     if not ranks.is_first:
         return
     if png is not None:
         from arcsm_cli.plotting.images import write_grid
 
         with atomic_output(str(png), force=force) as target:
-            write_grid(torch.cat(shown)[:64], target)
+            write_grid(torch.cat(shown), target, columns=columns)
     if json and output != "-":
         print_result({"metrics": {"samples": len(indices)}}, json=True)

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import torch
 
-from arcsm_cli.data.dataset import Dataset
-from arcsm_cli.data.options import DataOptions, column_list
+from arcsm_cli.data.conditions import LABELS
+from arcsm_cli.data.dataset import Beside, Dataset
+from arcsm_cli.data.given import as_classes
+from arcsm_cli.data.options import Asked, DataOptions, column_list
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.io.streams import label, show
 
@@ -34,30 +36,71 @@ def chosen(
     """
     taken = column_list("--columns", options.columns)
     left_out = column_list("--drop", options.drop)
-    if not taken and not left_out:
+    given = set(given_columns(options, names, count, where).values())
+    if not taken and not left_out and not given:
         return None
-    places = {str(i + 1): i for i in range(count)}
-    places |= {name: i for i, name in enumerate(names or [])}
+    places = _places(names, count)
 
-    def found(option: str, given: Sequence[str]) -> list[int]:
-        for name in given:
+    def found(option: str, wanted: Sequence[str]) -> list[int]:
+        for name in wanted:
             if name not in places:
-                there = f"1 to {count}" if names is None else ", ".join(names[:20])
-                raise UsageError(
-                    f"{option} {show(name, 60)}: {where} has no such column; it has "
-                    f"{show(there, 300)[1:-1]}"
-                )
-        found = [places[name] for name in given]
+                raise _no_column(option, name, names, count, where)
+            if places[name] in given:
+                raise UsageError(f"{option} {show(name, 60)}: --given names this column as well")
+        found = [places[name] for name in wanted]
         if len(set(found)) < len(found):
-            raise UsageError(f"{option} {','.join(given)}: names a column of {where} twice")
+            raise UsageError(f"{option} {','.join(wanted)}: names a column of {where} twice")
         return found
 
     kept = found("--columns", taken) or list(range(count))
-    dropped = set(found("--drop", left_out))
+    dropped = set(found("--drop", left_out)) | given
     kept = [i for i in kept if i not in dropped]
     if not kept:
-        raise UsageError(f"--drop {options.drop}: leaves no column of {where}")
+        option = f"--drop {options.drop}" if left_out else f"--given {options.given}"
+        raise UsageError(f"{option}: leaves no column of {where}")
     return kept
+
+
+def given_columns(
+    options: DataOptions,
+    names: Sequence[str] | None,
+    count: int,
+    where: str,
+    *,
+    elsewhere: bool = True,
+) -> dict[Asked, int]:
+    """Return the places of the columns that ``--given`` names, in its order.
+
+    Arguments:
+        names, count, where: as of `chosen`.
+        elsewhere: what no column says may be said elsewhere, as by labels; else it must be there.
+
+    Raises:
+        UsageError: there is no such column, or one is named twice.
+    """
+    places, found = _places(names, count), {}
+    for item in options.asked:
+        if item.name in places:
+            found[item] = places[item.name]
+        elif not elsewhere:
+            raise _no_column("--given", item.name, names, count, where)
+    if len(set(found.values())) < len(found):
+        raise UsageError(f"--given {options.given}: names a column of {where} twice")
+    return found
+
+
+def _places(names: Sequence[str] | None, count: int) -> dict[str, int]:
+    places = {str(i + 1): i for i in range(count)}
+    return places | {name: i for i, name in enumerate(names or [])}
+
+
+def _no_column(
+    option: str, name: str, names: Sequence[str] | None, count: int, where: str
+) -> UsageError:
+    there = f"1 to {count}" if names is None else ", ".join(names[:20])
+    return UsageError(
+        f"{option} {show(name, 60)}: {where} has no such column; it has {show(there, 300)[1:-1]}"
+    )
 
 
 def matched(names: Sequence[str] | None, wanted: Sequence[str], where: str) -> list[int] | None:
@@ -128,16 +171,41 @@ def with_columns(data: Dataset, index: list[int] | None) -> Dataset:
 
 
 def choose(data: Dataset, options: DataOptions) -> Dataset:
-    """Apply ``--columns`` and ``--drop`` to data other than text tables.
+    """Apply ``--columns``, ``--drop`` and ``--given`` to data other than text tables.
 
     Raises:
         UsageError: the options name no columns of the data, or the data have none.
+        DamagedInputError: the data do not say what is to be given.
     """
     where = label(data.name)
     check_options(options, data.kind, where)
+    data = replace(data, beside=tuple(_beside(data, item, where) for item in options.asked))
     if data.kind == "image":
         return data
     return with_columns(data, chosen(options, data.columns, data.shape[0], where))
+
+
+def _beside(data: Dataset, item: Asked, where: str) -> Beside:
+    """Return what data say of something that ``--given`` names."""
+    known = {part.name: part for part in data.beside}
+    if item.name in known:
+        return known[item.name]
+    places = {} if data.kind == "image" else _places(data.columns, data.shape[0])
+    # What this program wrote of a model's examples holds its labels under their own name.
+    labelled = data.labels is not None and (item.name == LABELS or bool(data.source))
+    if item.name in places and not (item.name == LABELS and labelled):
+        values = data.values[:, places[item.name]].double()
+        return as_classes(item.name, values) if item.labels else Beside(item.name, values)
+    if item.labels and labelled and data.labels is not None:
+        if item.name in places:
+            raise UsageError(f"--given {LABELS}: {where} has labels, and a column of that name")
+        if data.classes is None:
+            return as_classes(item.name, data.labels)
+        return Beside(item.name, data.labels, data.classes)
+    what = f"column {show(item.name, 60)}" if data.kind == "vector" else show(item.name, 60)
+    if item.labels:
+        what = "labels" if item.name == LABELS else f"labels {show(item.name, 60)}"
+    raise DamagedInputError(f"{where}: has no {what}, which the model is to be told")
 
 
 def check_options(options: DataOptions, kind: str, where: str) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,20 @@ MAX_BYTES = 16 * 2**30
 """No source loads more than this many bytes of values: data sets are held in memory."""
 
 _SHOWN = 5  # columns that a message names
+
+
+class Beside(NamedTuple):
+    """What is known of each example beside its values.
+
+    Attributes:
+        name: of the column or array that says it.
+        values: (N,), float64 numbers, or as int64 places in ``classes``.
+        classes: what is said, as texts, all different; None of numbers.
+    """
+
+    name: str
+    values: Tensor
+    classes: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +46,9 @@ class Dataset:
         source: Provenance chain of the input, oldest entry first.
         columns: Names of the columns of vectors, all different, where the source has names.
         skipped: How many examples of the input could not be read and were left out.
+        classes: What the labels are numbers of, 0 being the first; None where they are numbers.
+        beside: What is known of each example beside its values, as ``--given`` asked for it.
+        given: (N, F) float32, the same as a model is told it (see `arcsm_cli.data.given`).
     """
 
     name: str
@@ -41,6 +58,9 @@ class Dataset:
     source: list[dict[str, Any]] = field(default_factory=list)
     columns: tuple[str, ...] | None = None
     skipped: int = 0
+    classes: tuple[str, ...] | None = None
+    beside: tuple[Beside, ...] = ()
+    given: Tensor | None = None
 
     def __post_init__(self) -> None:
         known = {2: (torch.float32, torch.float64), 4: (torch.uint8, torch.float32)}
@@ -73,7 +93,13 @@ class Dataset:
 
     def rows(self, start: int, stop: int) -> Batch:
         """Return the examples from ``start`` on and before ``stop``, as ``take`` returns them."""
-        return Batch.of(as_float(self.values[start:stop]))
+        batch = self.stored(slice(start, stop))
+        return batch.holding(as_float(batch.x))
+
+    def stored(self, index: Tensor | slice) -> Batch:
+        """Return the examples at ``index`` (int64, or a slice) as they are stored."""
+        x = self.values[index]
+        return Batch.of(x) if self.given is None else Batch(x, self.given[index])
 
     def batches(self, size: int) -> Iterator[Batch]:
         """Iterate over all examples in order, ``size`` at a time, as ``take`` returns them."""
@@ -84,13 +110,20 @@ class Dataset:
         """Return the first ``count`` examples; all of them for ``None``."""
         if count is None or count >= len(self):
             return self
-        labels = None if self.labels is None else self.labels[:count]
-        return replace(self, values=self.values[:count], labels=labels)
+        return self._at(slice(count))
 
     def select(self, index: Tensor, name: str | None = None) -> "Dataset":
         """Return the examples at ``index`` (int64), under another name if one is given."""
-        labels = None if self.labels is None else self.labels[index]
-        return replace(self, name=name or self.name, values=self.values[index], labels=labels)
+        return replace(self._at(index), name=name or self.name)
+
+    def _at(self, index: Tensor | slice) -> "Dataset":
+        return replace(
+            self,
+            values=self.values[index],
+            labels=None if self.labels is None else self.labels[index],
+            beside=tuple(b._replace(values=b.values[index]) for b in self.beside),
+            given=None if self.given is None else self.given[index],
+        )
 
     def columns_text(self, indices: list[int]) -> str:
         """Return what messages call columns of vectors: ``column 2 ('b')``."""
@@ -136,9 +169,13 @@ def fixed_order(count: int) -> Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(1_797))
 
 
-def content_digest(values: Tensor) -> str:
-    """Return the SHA-256 of the bytes of a tensor, as hexadecimal digits."""
-    return hashlib.sha256(values.contiguous().view(-1).numpy().data).hexdigest()
+def content_digest(*values: Tensor | None) -> str:
+    """Return the SHA-256 of the bytes of tensors, as hexadecimal digits; None has none."""
+    digest = hashlib.sha256()
+    for tensor in values:
+        if tensor is not None:
+            digest.update(tensor.contiguous().view(-1).numpy().data)
+    return digest.hexdigest()
 
 
 def require_finite(values: Tensor, where: str) -> None:

@@ -2,6 +2,7 @@
 
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +18,9 @@ from arcsm_cli.data.arrays import (
     open_npz,
     read_npy,
 )
-from arcsm_cli.data.dataset import MAX_BYTES, Dataset
+from arcsm_cli.data.conditions import LABELS
+from arcsm_cli.data.dataset import MAX_BYTES, Beside, Dataset
+from arcsm_cli.data.given import as_classes
 from arcsm_cli.data.hdf5 import Hdf5File, is_ours
 from arcsm_cli.data.matlab import MAT_MAGIC, MatFile
 from arcsm_cli.data.named import NamedArrays, choose
@@ -27,6 +30,7 @@ from arcsm_cli.data.tables import Table, read_table
 from arcsm_cli.data.vision import is_idx, read_idx
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.io.provenance import sha256_file
+from arcsm_cli.io.sample_layout import statistic_of
 from arcsm_cli.io.samples import SampleFile
 from arcsm_cli.io.streams import HDF5_SIGNATURE, UNKNOWN, describe, label, local_input, show
 from arcsm_cli.notices import note
@@ -35,8 +39,20 @@ _ROWS = 1024
 _HEAD = 512
 _DATA = "data is .h5, .npz, .npy, .mat, a table, or a folder, a .zip or a .tar of images"
 
-Found = tuple[Tensor, Tensor | None, Table | None]
-"""Examples, their labels, and the table that they are, whose columns are chosen already."""
+
+class _Found(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        values, labels: of the examples.
+        beside: what is known of each beside these, as far as ``--given`` asked for it already.
+        table: which they are; its columns are chosen already.
+    """
+
+    values: Tensor
+    labels: Tensor | None = None
+    beside: tuple[Beside, ...] = ()
+    table: Table | None = None
 
 
 def load_file(
@@ -60,13 +76,20 @@ def load_file(
         if _head(path).startswith(HDF5_SIGNATURE) and not member and is_ours(path):
             if options.layout is not None or options.value_range is not None:
                 raise UsageError(f"{label(path)}: --layout and --range are of files of others")
-            return columns.choose(_samples(path, source, limit), options)
-        values, labels, table = _load(path, options, member)
+            return columns.choose(_samples(path, source, limit, options), options)
+        values, labels, beside, table = _load(path, options, member)
         # Last, since a file full of holes takes long to add up and is refused at once.
         digest = sha256_file(path)
     names = None if table is None else table.columns
-    data = Dataset(source, narrowed(values), labels, digest, columns=names)
+    data = Dataset(source, narrowed(values), labels, digest, columns=names, beside=beside)
     return (columns.choose(data, options) if table is None else data).limit(limit)
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is read as a table in text, sound or not."""
+    head = _head(path)
+    magics = (GZIP_MAGIC, HDF5_SIGNATURE, ZIP_MAGIC, MAT_MAGIC, NPY_MAGIC)
+    return not (head.startswith(magics) or is_idx(head) or b"\0" in head)
 
 
 def _head(path: Path) -> bytes:
@@ -74,7 +97,7 @@ def _head(path: Path) -> bytes:
         return file.read(_HEAD)
 
 
-def _load(path: Path, options: DataOptions, member: str) -> Found:
+def _load(path: Path, options: DataOptions, member: str) -> _Found:
     head, where = _head(path), label(path)
     if head.startswith(GZIP_MAGIC):
         with gunzipped(path) as unpacked:
@@ -95,9 +118,9 @@ def _load(path: Path, options: DataOptions, member: str) -> Found:
     if member:
         raise UsageError(f"{where}::{member}: only .npz, .h5 and .mat files hold arrays by name")
     if head.startswith(NPY_MAGIC):
-        return image_or_vector(read_npy(path), where, options), None, None
+        return _Found(image_or_vector(read_npy(path), where, options))
     if is_idx(head):
-        return image_or_vector(read_idx(path, head[3]).numpy(), where, options), None, None
+        return _Found(image_or_vector(read_idx(path, head[3]).numpy(), where, options))
     if archive_of(head) == "tar":
         raise DamagedInputError(f"{where}: is a tar archive; give it by its path")
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -109,14 +132,17 @@ def _load(path: Path, options: DataOptions, member: str) -> Found:
     if options.layout is not None or options.value_range is not None:
         raise UsageError(f"{where}: is a table, of which --layout and --range mean nothing")
     table = read_table(path, options)
-    return table.values, None, table
+    return _Found(table.values, None, table.beside, table)
 
 
 def _named(
     arrays: NamedArrays, where: str, options: DataOptions, member: str, *, matlab: bool = False
-) -> Found:
+) -> _Found:
     """Read the examples and the labels of a file that holds arrays by name."""
-    name, beside = choose(arrays.names, member, where)
+    asked = next((a.name for a in options.asked if a.labels and a.name != LABELS), None)
+    asked = asked if asked in arrays.names else None
+    name, beside = choose([n for n in arrays.names if n != asked], member, where)
+    beside = asked or beside
     labels, wrong = None, None
     try:
         labels = None if beside is None else arrays.read(beside)
@@ -127,14 +153,17 @@ def _named(
     values = image_or_vector(arrays.read(name), what, options, count, columns=matlab)
     if labels is not None:
         try:
-            return values, label_values(labels, len(values), f"{where}, {show(beside)}"), None
+            found = label_values(labels, len(values), f"{where}, {show(beside)}")
+            return _Found(values, found, (as_classes(asked, found),) if asked else ())
         except DamagedInputError as error:
             wrong = error
+    if wrong is not None and asked:
+        raise wrong
     if wrong is not None and not member:
         raise DamagedInputError(f"{wrong}; {where}::{name} is without labels")
     if wrong is not None:
         note("%s; they are left out", wrong)
-    return values, None, None
+    return _Found(values)
 
 
 def _zip_of(names: list[str]) -> str:
@@ -146,7 +175,7 @@ def _zip_of(names: list[str]) -> str:
     return f"a zip archive of {listed}, neither arrays nor images; unpack it and give a file of it"
 
 
-def _samples(path: Path, source: str, limit: int | None) -> Dataset:
+def _samples(path: Path, source: str, limit: int | None, options: DataOptions) -> Dataset:
     where = label(path)
     with SampleFile(path) as file:
         count = len(file) if limit is None else min(limit, len(file))
@@ -168,5 +197,12 @@ def _samples(path: Path, source: str, limit: int | None) -> Dataset:
         labels = None
         if "labels" in file.names:
             labels = label_values(file.read(0, count, "labels"), count, f"{where}, labels")
+        # What samples were given, beside labels, is written with their statistics.
+        beside = tuple(
+            Beside(item.name, torch.from_numpy(file.read(0, count, name)).double())
+            for item in options.asked
+            if (name := statistic_of(item.name)) in file.names
+            and item.name not in (file.columns or ())
+        )
         digest, chain = sha256_file(path), list(file.provenance)
-        return Dataset(source, values, labels, digest, chain, file.columns)
+        return Dataset(source, values, labels, digest, chain, file.columns, beside=beside)

@@ -143,6 +143,7 @@ class ImageFolder:
             values,
             None if labels is None else labels[rows][places],
             "" if self.path.is_dir() else sha256_file(self.path),
+            classes=None if labels is None else tuple(classes),
             skipped=len(taken) - len(set(places.tolist())) if options.skip_damaged else 0,
         )
 

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from arcsm_cli.data.conditions import LABELS, Conditions
 from arcsm_cli.errors import UsageError
 from arcsm_cli.options import check_bounds, option
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class Asked(NamedTuple):
+    """Something that ``--given`` names: a column of numbers or texts, or labels, and whose name."""
+
+    name: str
+    labels: bool
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,8 @@ class DataOptions:
         background: What shows where images are transparent; ``None`` is white, and leaves two and
             four channels of arrays for what they are.
         skip_damaged: Go on past image files that cannot be read.
+        given: What a conditional model is to be told of each example, which is then no part of its
+            values: see `asked`.
         seed: Seed of ``shuffle`` and of the generated references (``uniform``,
             ``constant-uniform``); the command's.
 
@@ -95,12 +106,14 @@ class DataOptions:
         shown="white",
     )
     skip_damaged: bool = option(False, "Pass over image files that cannot be read.")
+    given: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_bounds(self)
         column_list("--columns", self.columns)
         column_list("--drop", self.drop)
+        _ = self.asked
         if self.limit is not None and self.shuffle is not None:
             raise UsageError("give --limit (the first N) or --shuffle (N at random), not both")
         if self.layout is not None:
@@ -127,6 +140,34 @@ class DataOptions:
     def everything(self) -> DataOptions:
         """The same options, but for all examples."""
         return replace(self, limit=None, shuffle=None)
+
+    @property
+    def asked(self) -> tuple[Asked, ...]:
+        """What ``given`` names: ``labels``, ``labels=NAME`` (of a column or array), or columns.
+
+        Raises:
+            UsageError: something is named twice.
+
+        Example:
+            >>> DataOptions(given="labels=species,age").asked
+            (Asked(name='species', labels=True), Asked(name='age', labels=False))
+        """
+        found = []
+        for text in column_list("--given", self.given):
+            is_labels = text == LABELS or text.startswith(f"{LABELS}=")
+            name = text.removeprefix(f"{LABELS}=").strip()
+            found.append(Asked(name or LABELS, is_labels))
+        if len({item.name for item in found}) < len(found):
+            raise UsageError(f"--given {self.given}: names something twice")
+        return tuple(found)
+
+    def told(self, conditions: Conditions) -> DataOptions:
+        """The same options with what a model is told of each example; see `given`."""
+        if not conditions:
+            return self
+        text = io.StringIO()
+        csv.writer(text, lineterminator="").writerow([each.asked for each in conditions])
+        return replace(self, given=text.getvalue())
 
     @property
     def black_and_white(self) -> tuple[float, float] | None:

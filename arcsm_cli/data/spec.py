@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from arcsm_cli.data.columns import choose, fitted
-from arcsm_cli.data.dataset import Dataset, require_finite
+from arcsm_cli.data.conditions import Conditions
+from arcsm_cli.data.dataset import Beside, Dataset, require_finite
 from arcsm_cli.data.folders import ImageFolder
+from arcsm_cli.data.given import told
 from arcsm_cli.data.images import fit
 from arcsm_cli.data.listing import holds_pictures
 from arcsm_cli.data.names import (
@@ -105,6 +107,7 @@ def load_data(
     default_split: str,
     like: tuple[int, ...] | None = None,
     names: Sequence[str] = (),
+    given: Conditions = (),
     part: Callable[[Dataset], str | None] | None = None,
 ) -> Dataset:
     """Load the data that a specification names.
@@ -116,6 +119,7 @@ def load_data(
             file is then taken as a whole.
         like: Shape of one example of the model, which ``uniform`` and ``constant-uniform`` take.
         names: Of the model's columns, as which those of a table are taken, in the model's order.
+        given: What the model is told of each example, which the data have to say.
         part: Of a source without splits of its own, when ``spec`` names none: given all of it,
             says which split to take, ``None`` for everything.
 
@@ -126,19 +130,38 @@ def load_data(
         MissingInputError: ``spec`` is neither a known name nor an existing path.
         UsageError: There is no such split, or an option does not fit the data.
         UnavailableError: The data set has to be downloaded first, or that failed.
-        DamagedInputError: A file is damaged or of a kind that holds no data, or its columns are not
-            those of ``names``.
+        DamagedInputError: A file is damaged or of a kind that holds no data, its columns are not
+            those of ``names``, or it does not say what is to be given.
 
     Example:
         >>> load_data("digits", DataOptions(limit=100), default_split="train").values.shape
         torch.Size([100, 1, 8, 8])
     """
+    options = options.told(given)
     source, asked = _open(spec, options, like)
     split = source.choose(asked, default_split)
     undivided = source.undivided
     if part is not None and asked is None and undivided is not None and not undivided.chosen():
         split = part(fitted(source.read(None, options.everything), names))
-    return fitted(source.read(split, options), names)
+    return told(fitted(source.read(split, options), names), given)
+
+
+def load_beside(spec: str, options: DataOptions) -> tuple[Beside, ...]:
+    """Return what data say of each example as ``--given`` asks for it, in its order.
+
+    A table needs no other columns; of data with splits it is those of the test split.
+
+    Raises:
+        ArcsmError: As `load_data`.
+    """
+    path = path_of(spec)
+    if path is not None and os.path.isfile(path):
+        from arcsm_cli.data.files import is_table
+        from arcsm_cli.data.tables import read_table
+
+        if is_table(Path(path)):
+            return read_table(Path(path), options, values=False).beside
+    return load_data(spec, options, default_split="test").beside
 
 
 def load_training(spec: str, options: DataOptions) -> TrainingData:

@@ -6,6 +6,7 @@ whole and offered through the same interface, that of `arcsm_cli.data.dataset.Da
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from arcsm_cli.data.batch import Batch
 from arcsm_cli.data.columns import check_options, selected
+from arcsm_cli.data.conditions import Conditions
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.data.hdf5 import is_ours
 from arcsm_cli.data.images import fit
@@ -157,14 +159,15 @@ def open_stream(
     default_split: str,
     like: tuple[int, ...] | None = None,
     names: Sequence[str] = (),
+    given: Conditions = (),
     part: Callable[[Dataset], str | None] | None = None,
 ) -> Iterator[Examples]:
     """Open the data that a specification names for reading in batches, while the context lasts.
 
     Arguments:
-        spec, options, default_split, like, names, part: as for `load_data`. A sample file is loaded
-            as a whole where a split of it is named (``samples.h5:test``), or examples of it are
-            taken at random.
+        spec, options, default_split, like, names, given, part: as for `load_data`. A sample file is
+            loaded as a whole where a split of it is named (``samples.h5:test``), examples of it are
+            taken at random, or something is given of them.
 
     Raises:
         ArcsmError: as `load_data`.
@@ -174,21 +177,21 @@ def open_stream(
         ...     [batch.size for batch in examples.batches(2)]
         [2, 2, 1]
     """
+    load = functools.partial(
+        load_data, default_split=default_split, like=like, names=names, given=given, part=part
+    )
     if not _is_file(spec):
-        yield load_data(
-            spec, options, default_split=default_split, like=like, names=names, part=part
-        )
+        yield load(spec, options)
         return
     with local_input(spec) as path:
-        if sniff(path) == "samples" and is_ours(path) and options.shuffle is None:
+        streamed = options.shuffle is None and not given
+        if streamed and sniff(path) == "samples" and is_ours(path):
             with SampleFile(path) as file:
                 yield SampleStream(file, spec, sha256_file(path), options, names)
             return
         # A pipe can be read only once: from here on its spool file stands for it.
         where = spec if os.path.isfile(spec) and spec != "-" else os.fspath(path)
-        data = load_data(
-            where, options, default_split=default_split, like=like, names=names, part=part
-        )
+        data = load(where, options)
         yield replace(data, name=spec + data.name.removeprefix(where))
 
 

@@ -14,8 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from arcsm_cli.data.columns import chosen
-from arcsm_cli.data.dataset import MAX_BYTES
+from arcsm_cli.data.columns import chosen, given_columns
+from arcsm_cli.data.conditions import LABELS
+from arcsm_cli.data.dataset import MAX_BYTES, Beside
+from arcsm_cli.data.given import classes_of
 from arcsm_cli.data.headers import (
     column_names,
     decide,
@@ -25,7 +27,7 @@ from arcsm_cli.data.headers import (
     is_unnamed,
     is_whole,
 )
-from arcsm_cli.data.options import DataOptions
+from arcsm_cli.data.options import Asked, DataOptions
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.io.streams import label, show
 
@@ -39,13 +41,17 @@ _COUNTED = 20  # rows that make a column which counts them conspicuous
 
 
 class Table(NamedTuple):
-    """A table's numbers (float64, N x D) and the names of its columns, if it has any."""
+    """A table's numbers (float64, N x D) and the names of its columns, if it has any.
+
+    ``beside`` holds the columns that ``--given`` names, in its order.
+    """
 
     values: Tensor
     columns: tuple[str, ...] | None
+    beside: tuple[Beside, ...] = ()
 
 
-def read_table(path: Path, options: DataOptions | None = None) -> Table:
+def read_table(path: Path, options: DataOptions | None = None, *, values: bool = True) -> Table:
     """Read a table of numbers.
 
     Cells are parted by ``;``, tabs, ``,``, ``|`` or white space, whichever is found first in
@@ -55,7 +61,8 @@ def read_table(path: Path, options: DataOptions | None = None) -> Table:
 
     Arguments:
         options: ``header`` decides whether there is one; ``columns`` and ``drop`` choose columns,
-            so that others need not hold numbers.
+            so that others need not hold numbers; those of ``given`` may hold texts.
+        values: whether columns are read beside those of ``given``.
 
     Raises:
         DamagedInputError: A cell is not a finite number (the message names the column and the
@@ -77,7 +84,8 @@ def read_table(path: Path, options: DataOptions | None = None) -> Table:
         with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
             delimiter = _sniff(file)
             file.seek(0)
-            return _Parser(where, options or DataOptions(), delimiter).parse(_rows(file, delimiter))
+            parser = _Parser(where, options or DataOptions(), delimiter, values=values)
+            return parser.parse(_rows(file, delimiter))
     except csv.Error as error:
         raise DamagedInputError(
             f"{where}: is not a table of numbers: {show(str(error), 100)}"
@@ -138,13 +146,18 @@ _Row = tuple[int, list[str]]
 class _Parser:
     """One reading of a table: from rows of cells to numbers and names."""
 
-    def __init__(self, where: str, options: DataOptions, delimiter: str | None) -> None:
+    def __init__(
+        self, where: str, options: DataOptions, delimiter: str | None, *, values: bool
+    ) -> None:
         self.where = where
+        self.reads_values = values
         self.options = options
         self.delimiter = delimiter
         self.names: tuple[str, ...] | None = None
         self.width = 0
         self.kept: list[int] | None = None
+        self.given: dict[Asked, int] = {}
+        self.texts: list[list[str]] = []  # of each of them, by row
         self.trailing = False  # every line ends with a delimiter
 
     def parse(self, rows: Iterator[_Row]) -> Table:
@@ -171,6 +184,8 @@ class _Parser:
             if pairs is not None:
                 pairs = pairs.extended(cells)
             self._numbers(number, cells, values)
+            for texts, place in zip(self.texts, self.given.values(), strict=True):
+                texts.append(cells[place])
             lines.append(number)
             if len(values) * 8 > MAX_BYTES:
                 raise DamagedInputError(f"{self.where}: is more than fits in memory")
@@ -188,10 +203,11 @@ class _Parser:
         ):
             self.names = column_names(first, self.width, self.where)
             table, lines = table[1:], lines[1:]
-        if not len(table):
+            self.texts = [texts[1:] for texts in self.texts]
+        if not len(lines):
             raise DamagedInputError(f"{self.where}: holds no numbers")
         self._check_finite(table, lines)
-        return self._table(table)
+        return self._table(table)._replace(beside=self._beside(lines))
 
     def _lay_out(self, header: Sequence[str] | None, cells: list[str]) -> None:
         """Settle the columns from the header and the first row of numbers."""
@@ -207,7 +223,10 @@ class _Parser:
         if header is not None:
             named = header[: self.width] if self.trailing else header
             self.names = column_names(named, self.width, self.where)
-        self.kept = chosen(self.options, self.names, self.width, self.where)
+        known = (self.names, self.width, self.where)
+        self.given = given_columns(self.options, *known, elsewhere=False)
+        self.texts = [[] for _ in self.given]
+        self.kept = chosen(self.options, *known) if self.reads_values else []
 
     def _checked(self, number: int, cells: list[str]) -> list[str]:
         if self.trailing and len(cells) == self.width + 1 and not cells[-1].strip():
@@ -233,6 +252,39 @@ class _Parser:
                 f"{show(cells[column], 30)} is not a number{_advice(cells[column], column)}"
             ) from None
 
+    def _beside(self, lines: Sequence[int]) -> tuple[Beside, ...]:
+        """Return the columns of ``--given``: numbers, or where a column holds none, texts."""
+        found = []
+        for (item, place), texts in zip(self.given.items(), self.texts, strict=True):
+            missing = next((i for i, text in enumerate(texts) if is_missing(text)), None)
+            numbers = [is_number(text) for text in texts]
+            odd = (
+                None
+                if item.labels or not any(numbers)
+                else next((i for i, good in enumerate(numbers) if not good), None)
+            )
+            for row, what in ((missing, "is a missing value"), (odd, "is not a number")):
+                if row is not None:
+                    advice = ": fill it in, or leave the line out"
+                    if row is odd:
+                        advice = f"; {LABELS}={item.name} takes all for names of classes"
+                    raise DamagedInputError(
+                        f"{self.where}: {self._called(place)}, line {lines[row]}: "
+                        f"{show(texts[row], 30)} {what}{advice}"
+                    )
+            if item.labels or not any(numbers):
+                found.append(classes_of(item.name, texts))
+                continue
+            values = np.array(texts, np.float64)
+            if not (np.abs(values) <= np.finfo(np.float32).max).all():
+                row = int(np.argmin(np.abs(values) <= np.finfo(np.float32).max))
+                raise DamagedInputError(
+                    f"{self.where}: {self._called(place)}, line {lines[row]}: the value is "
+                    f"{values[row]:g}, not a finite number of 32 bits"
+                )
+            found.append(Beside(item.name, torch.from_numpy(values)))
+        return tuple(found)
+
     def _check_finite(self, table: NDArray[np.float64], lines: Sequence[int]) -> None:
         bad = np.argwhere(~(np.abs(table) <= np.finfo(np.float32).max))
         if len(bad):
@@ -250,7 +302,11 @@ class _Parser:
         names = self.names
         if self.kept is not None and names is not None:
             names = tuple(names[i] for i in self.kept)
-        if self.options.columns or (self.kept is not None and 0 not in self.kept):
+        if (
+            not table.shape[1]
+            or self.options.columns
+            or (self.kept is not None and 0 not in self.kept)
+        ):
             return Table(torch.from_numpy(table), names)  # the first column was decided on
         unnamed = names is not None and is_unnamed(names[0]) and table.shape[1] > 1
         column = table[:, 0]

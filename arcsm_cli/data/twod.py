@@ -7,6 +7,7 @@ split depend only on the names of the set and the split.
 import hashlib
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.data.options import DataOptions
 
 Points = NDArray[np.float64]
+Parted = tuple[Points, NDArray[Any] | None]
+"""Points and the number of the part that each is of, if there are several."""
 
 SIZES = {"train": 50_000, "valid": 10_000, "test": 10_000}
 """Number of points in each split."""
@@ -45,15 +48,18 @@ def read_gaussian(name: str, split: str, options: DataOptions) -> Dataset:
 
 
 def load_points(name: str, split: str) -> Dataset:
-    """Return a split of a two-dimensional set (N x 2).
+    """Return a split of a two-dimensional set (N x 2), with the part that each point is of.
+
+    Parts are rings, moons, arms, squares and Gaussians; ``swissroll`` has one, and no labels.
 
     Example:
         >>> load_points("rings", "test").values.shape
         torch.Size([10000, 2])
     """
     label = f"{name}:{split}"
-    points = _SHAPES[name](_generator(label), SIZES[split])
-    return Dataset(label, torch.from_numpy(points.astype(np.float32)))
+    points, parts = _SHAPES[name](_generator(label), SIZES[split])
+    labels = None if parts is None else torch.from_numpy(parts.astype(np.int64))
+    return Dataset(label, torch.from_numpy(points.astype(np.float32)), labels)
 
 
 def load_gaussian(dimensions: int, split: str) -> Dataset:
@@ -99,16 +105,16 @@ def _polar(radius: Points, angle: Points) -> Points:
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
 
 
-def _rings(rng: np.random.Generator, count: int) -> Points:
+def _rings(rng: np.random.Generator, count: int) -> Parted:
     noise = 0.08
-    radius = _RING_RADII[rng.integers(len(_RING_RADII), size=count)]
-    points = _polar(radius, rng.uniform(0, 2 * math.pi, count))
+    ring = rng.integers(len(_RING_RADII), size=count)
+    points = _polar(_RING_RADII[ring], rng.uniform(0, 2 * math.pi, count))
     points += noise * rng.standard_normal((count, 2))
     points /= math.sqrt(float(np.mean(_RING_RADII**2)) / 2 + noise**2)
-    return points
+    return points, ring
 
 
-def _moons(rng: np.random.Generator, count: int) -> Points:
+def _moons(rng: np.random.Generator, count: int) -> Parted:
     noise = 0.07
     points = _polar(np.ones(count), rng.uniform(0, math.pi, count))
     lower = rng.random(count) < 0.5
@@ -117,50 +123,50 @@ def _moons(rng: np.random.Generator, count: int) -> Points:
     # moments of the two arcs; each is uniform in the angle
     mean = np.array([0.5, 0.25])
     variance = np.array([0.75, 0.5625 - 1 / math.pi]) + noise**2
-    scaled: Points = (points - mean) / np.sqrt(variance)
-    return scaled
+    return (points - mean) / np.sqrt(variance), lower
 
 
-def _spirals(rng: np.random.Generator, count: int) -> Points:
+def _spirals(rng: np.random.Generator, count: int) -> Parted:
     noise, turns = 0.2, 3 * math.pi
     angle = turns * np.sqrt(rng.random(count))  # even along the arm
     arm = np.where(rng.random(count) < 0.5, 1.0, -1.0)
     points = _polar(arm * angle, angle) + noise * rng.standard_normal((count, 2))
-    return points / math.sqrt(turns**2 / 4 + noise**2)
+    return points / math.sqrt(turns**2 / 4 + noise**2), arm < 0
 
 
-def _checkerboard(rng: np.random.Generator, count: int) -> Points:
+def _checkerboard(rng: np.random.Generator, count: int) -> Parted:
     corners = board_corners()
-    return corners[rng.integers(len(corners), size=count)] + BOARD_SIDE * rng.random((count, 2))
+    square = rng.integers(len(corners), size=count)
+    return corners[square] + BOARD_SIDE * rng.random((count, 2)), square
 
 
-def _pinwheel(rng: np.random.Generator, count: int) -> Points:
+def _pinwheel(rng: np.random.Generator, count: int) -> Parted:
     arms, radial, tangential, bend = 5, 0.3, 0.1, 0.25
     along = 1 + radial * rng.standard_normal(count)
     across = tangential * rng.standard_normal(count)
-    angle = 2 * math.pi / arms * rng.integers(arms, size=count) + bend * np.exp(along)
+    arm = rng.integers(arms, size=count)
+    angle = 2 * math.pi / arms * arm + bend * np.exp(along)
     points = _polar(along, angle) + _polar(across, angle + math.pi / 2)
     points /= math.sqrt((1 + radial**2 + tangential**2) / 2)
-    return points
+    return points, arm
 
 
-def _eight_gaussians(rng: np.random.Generator, count: int) -> Points:
-    centre = gaussians_means()[rng.integers(8, size=count)]
-    return centre + GAUSSIANS_SCALE * rng.standard_normal((count, 2))
+def _eight_gaussians(rng: np.random.Generator, count: int) -> Parted:
+    part = rng.integers(8, size=count)
+    return gaussians_means()[part] + GAUSSIANS_SCALE * rng.standard_normal((count, 2)), part
 
 
-def _swissroll(rng: np.random.Generator, count: int) -> Points:
+def _swissroll(rng: np.random.Generator, count: int) -> Parted:
     noise = 0.3
     angle = rng.uniform(1.5 * math.pi, 4.5 * math.pi, count)
     points = _polar(angle, angle) + noise * rng.standard_normal((count, 2))
     # integrals of t cos t, t sin t and their squares over the three half turns
     mean = np.array([2.0, 2 / (3 * math.pi)])
     square = 4.875 * math.pi**2 + np.array([-0.25, 0.25])
-    scaled: Points = (points - mean) / np.sqrt(square - mean**2 + noise**2)
-    return scaled
+    return (points - mean) / np.sqrt(square - mean**2 + noise**2), None
 
 
-_SHAPES: dict[str, Callable[[np.random.Generator, int], Points]] = {
+_SHAPES: dict[str, Callable[[np.random.Generator, int], Parted]] = {
     "rings": _rings,
     "moons": _moons,
     "spirals": _spirals,

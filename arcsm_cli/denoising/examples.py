@@ -12,7 +12,7 @@ from arcsm_cli.denoising.corruption import Corruption, Mask
 from arcsm_cli.denoising.restorers import Denoiser
 from arcsm_cli.distributed.ranks import SOLO, Ranks
 from arcsm_cli.errors import DamagedInputError
-from arcsm_cli.evaluation.figures import Found, found_in
+from arcsm_cli.evaluation.figures import Found, found_in, labels_beside
 from arcsm_cli.randomness import Purpose, SampleNoise
 
 
@@ -56,6 +56,7 @@ def restore_all(
         if isinstance(corruption, Mask):  # free of rounding
             restored = torch.where(corruption.hidden, restored, clean)
         beside = {"corrupted": corrupted} | ({} if corruption is None else {"clean": clean})
+        beside |= labels_beside(model, batch)
         return Found(restored, {}, beside)
 
     return found_in(examples, read, batch_size=batch_size, ranks=ranks)

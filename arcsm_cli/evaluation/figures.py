@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from arcsm_cli.data.batch import Batch
+from arcsm_cli.data.given import classes, label_numbers
 from arcsm_cli.data.stream import Examples
 from arcsm_cli.distributed.ranks import SOLO, Ranks
 from arcsm_cli.errors import DamagedInputError
@@ -24,7 +25,7 @@ class Found(NamedTuple):
     Attributes:
         examples: (B, *shape), as evaluated or restored, in file units.
         figures: (B,) each by name, now and then vectors (B, F).
-        beside: further versions of the examples by name: ``clean``, ``corrupted``.
+        beside: further versions of the examples by name, ``clean`` and ``corrupted``; ``labels``.
     """
 
     examples: Tensor
@@ -83,6 +84,12 @@ def collect(
         advance(stop - start)
         start = stop
     return collected
+
+
+def labels_beside(model: AutoregressiveModel, batch: Batch) -> dict[str, Tensor]:
+    """Return the labels that examples are given, as files hold them, if that is all they are."""
+    known = classes(model.config.given)
+    return {} if known is None else {"labels": label_numbers(known)[batch.given.argmax(1).cpu()]}
 
 
 def check_shape(model: AutoregressiveModel | VAE, data: Examples) -> None:

@@ -85,6 +85,7 @@ def measure_model(
     Raises:
         ArcsmError: options that do not fit the model, data that do not, an output in the way.
     """
+    from arcsm_cli.data.conditions import names_of
     from arcsm_cli.data.stream import open_stream
     from arcsm_cli.evaluation.figures import check_shape
     from arcsm_cli.evaluation.model_metrics import (
@@ -101,12 +102,17 @@ def measure_model(
     name, model = source.name, source.model
     if target.output is not None:
         check_sample_output(target.output, force=target.force)
-    metrics = metrics or list(metrics_of(model))
+    metrics = metrics or [m for m in metrics_of(model) if not METRICS.has(m, "labels")]
     for metric in metrics:
+        if metric not in metrics_of(model) and METRICS.has(metric, "labels"):
+            given = names_of(model.config.given)
+            raise UsageError(
+                f"--metric {metric} is of models given labels alone; {name} is given {given}"
+            )
         if metric not in metrics_of(model):
             raise UsageError(f"--metric {metric} is of scores, {name} has none: use nll or bpd")
-    if method is not None and not {"nll", "bpd"} & set(metrics):
-        raise UsageError(f"--method {method} applies to the metrics nll and bpd alone")
+    if method is not None and not {"nll", "bpd", "accuracy"} & set(metrics):
+        raise UsageError(f"--method {method} applies to the metrics nll, bpd and accuracy alone")
     trained = Trained.of(source.checkpoint)
     stream = open_stream(
         source.data,
@@ -114,6 +120,7 @@ def measure_model(
         default_split="test",
         like=model.config.shape,
         names=model.config.columns,
+        given=model.config.given,
         part=trained.unseen,
     )
     with stream as examples:
@@ -139,7 +146,9 @@ def measure_model(
         "examples": len(examples),
         "metrics": summary(model, figures, metrics),
     } | overlap
-    if "nll" in figures:
+    if given := model.config.given:
+        result["given"] = names_of(given)
+    if {"nll", "accuracy"} & figures.keys():
         result["density"] = density_text(model, perturbed=perturb)
         result["method"] = method or default_method(model)
         if "bpd" in metrics and (floor := noise_bpd(model)) is not None:

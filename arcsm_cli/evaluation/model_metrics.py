@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 
 from arcsm_cli.data.batch import Batch
+from arcsm_cli.data.given import classes
 from arcsm_cli.data.stream import Examples
 from arcsm_cli.distributed.ranks import SOLO, Ranks
-from arcsm_cli.evaluation.figures import Found, check_shape, found_in
+from arcsm_cli.evaluation.classifying import figures_of_labels
+from arcsm_cli.evaluation.figures import Found, check_shape, found_in, labels_beside
 from arcsm_cli.evaluation.readings import figures_of, log_scale
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.models.mle import ARMLE
 from arcsm_cli.randomness import Purpose, SampleNoise
-from arcsm_cli.registry import METRICS
+from arcsm_cli.registry import METRICS, STATISTICS
 
 
 def evaluate(
@@ -49,23 +51,29 @@ def evaluate(
             scores overflow.
     """
     check_shape(model, data)
-    names = list(dict.fromkeys("nll" if name == "bpd" else name for name in metrics))
+    names = ["nll" if name == "bpd" else name for name in metrics]
+    names = list(dict.fromkeys(name for name in names if name in STATISTICS))
+    labels = any(METRICS.has(name, "labels") for name in metrics if name in METRICS)
 
     def read(batch: Batch, indices: range) -> Found:
         rows = batch.holding(model.sort(batch.x))
         if perturb and model.sigma_min > 0:
             noise = SampleNoise(seed, indices, rows.x.device, Purpose.MEASURED)
             rows = rows.holding(rows.x + model.sigma_min * noise.normal(rows.x.shape[1]))
-        return Found(model.unsort(rows.x).cpu(), figures_of(model, rows, names, method), {})
+        figures = figures_of(model, rows, names, method)
+        if labels:
+            figures |= figures_of_labels(model, rows, method)
+        return Found(model.unsort(rows.x).cpu(), figures, labels_beside(model, rows))
 
     return found_in(data, read, batch_size=batch_size, ranks=ranks)
 
 
 def metrics_of(model: AutoregressiveModel) -> tuple[str, ...]:
-    """Return which metrics of models a model has; some are of scores."""
-    scores = isinstance(model, ARCSM)
+    """Return which metrics of models a model has; some are of scores, or of labels."""
+    lacks = {"scores"} if not isinstance(model, ARCSM) else set()
+    lacks |= {"labels"} if classes(model.config.given) is None else set()
     names = METRICS.tagged("model")
-    return tuple(name for name in names if scores or not METRICS.has(name, "scores"))
+    return tuple(name for name in names if not any(METRICS.has(name, tag) for tag in lacks))
 
 
 def default_method(model: AutoregressiveModel) -> str:

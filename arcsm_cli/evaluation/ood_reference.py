@@ -166,6 +166,7 @@ def _open_training_data(
         "default_split": "train",
         "like": model.config.shape,
         "names": model.config.columns,
+        "given": model.config.given,
         "part": wanted.trained.seen,
     }
     if wanted.data is not None:

@@ -17,6 +17,17 @@ STATISTICS = "statistics"
 _MAX_NAMES = 16 << 20  # characters
 
 
+def statistic_of(name: str) -> str:
+    """Return the dataset of a statistic, or of what examples are given, by its name.
+
+    Example:
+        >>> statistic_of("mg/l")
+        'statistics/mg_l'
+    """
+    plain = name.replace("/", "_")
+    return f"{STATISTICS}/{'_' if plain == '.' else plain}"
+
+
 def read_header(file: Any, name: str) -> list[dict[str, Any]]:
     """Check the root attributes of an `h5py.File` and return the provenance chain.
 

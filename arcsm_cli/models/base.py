@@ -28,7 +28,8 @@ class Stage(nn.Module):
         self.context = context_network(config.of_contexts())
         if config.has_frames:
             linear = config.frames == "linear"
-            self.context = FramedContexts(self.context, mean, sd, linear=linear)
+            features = feature_count(config.given)
+            self.context = FramedContexts(self.context, mean, sd, linear=linear, features=features)
 
 
 class AutoregressiveModel(nn.Module):
@@ -114,11 +115,12 @@ class AutoregressiveModel(nn.Module):
         batch = Batch.of(batch)
         return any([stage.context.initialise(batch) for stage in self.networks])
 
-    def fit_frames(self, x: Tensor) -> bool:
+    def fit_frames(self, batch: Batch | Tensor) -> bool:
         """Find where frames start from sorted examples (N, D); whether there was anything to."""
+        batch = Batch.of(batch)
         framed = [s.context for s in self.networks if isinstance(s.context, FramedContexts)]
         for context in framed:
-            context.fit(x, self.sigma_min)
+            context.fit(batch, self.sigma_min)
         return bool(framed)
 
 

@@ -51,8 +51,9 @@ class FramedContexts(ContextNetwork):
     Arguments:
         inner: of width C + 2.
         mean, sd: of the data, (D,) each: the start until `fit`.
-        linear: the start is a linear function of x_<d and of the log-sizes of their errors, which
-            `fit` finds.
+        linear: the start is a linear function of x_<d, of the log-sizes of their errors and of what
+            is given, which `fit` finds.
+        features: F, how many numbers are given of an example.
 
     Example:
         >>> from arcsm_cli.models.made import MADE
@@ -62,7 +63,15 @@ class FramedContexts(ContextNetwork):
         torch.Size([2, 4, 5])
     """
 
-    def __init__(self, inner: ContextNetwork, mean: Tensor, sd: Tensor, *, linear: bool) -> None:
+    def __init__(
+        self,
+        inner: ContextNetwork,
+        mean: Tensor,
+        sd: Tensor,
+        *,
+        linear: bool,
+        features: int = 0,
+    ) -> None:
         super().__init__(inner.dimensions, inner.width)
         self.inner = inner
         self.linear = linear
@@ -75,48 +84,69 @@ class FramedContexts(ContextNetwork):
             self.by_values = nn.Parameter(zero, requires_grad=False)
             self.by_sizes = nn.Parameter(zero.clone())
             self.widening = nn.Parameter(zero[0].clone(), requires_grad=False)
+        self.is_told = linear and features > 0
+        if self.is_told:  # the mean of what is given, then a row for each dimension
+            told = torch.zeros(1 + inner.dimensions, features)
+            self.by_given = nn.Parameter(told, requires_grad=False)
 
     @staticmethod
-    def start_count(dimensions: int, *, linear: bool) -> int:
+    def start_count(dimensions: int, *, linear: bool, features: int = 0) -> int:
         """Return how many numbers the start is made of."""
-        return dimensions * (2 * dimensions + 3 if linear else 2)
+        if not linear:
+            return 2 * dimensions
+        return dimensions * (2 * dimensions + 3) + features * (1 + dimensions)
 
     def forward(self, batch: Batch | Tensor) -> Tensor:
         """Map examples (B, D) to contexts (B, D, C + 2)."""
         batch = Batch.of(batch)
-        start = self._start(batch.x)
+        start = self._start(batch)
         contexts = self.inner(batch.holding(start.standardised(batch.x)))
         return start.moved(contexts.to(batch.x.dtype))
 
-    def _start(self, x: Tensor) -> _Start:
+    def moved_by(self, given: Tensor) -> Tensor:
+        """Return what is given of B examples, (B, F), as a change of their location, (B, D)."""
+        told = given.to(self.by_given)
+        return functional.linear(told - self.by_given[0], self.by_given[1:])
+
+    def _start(self, batch: Batch) -> _Start:
         if not self.linear:
             return _Start(self.location, self.log_scale)
+        x = batch.x
         # Small differences of large numbers: never in low precision.
         with torch.autocast(x.device.type, enabled=False):
             location = self.location + functional.linear(x - self.location, self.by_values.tril(-1))
+            if self.is_told:
+                location = location + self.moved_by(batch.given)
             sizes = log_size((x - location) * (-self.log_scale).exp())
             widening = functional.linear(sizes, self.by_sizes.tril(-1), self.widening)
         return _Start(location, self.log_scale + _bounded(widening))
 
     @torch.no_grad()
-    def fit(self, x: Tensor, noise: float) -> None:
+    def fit(self, batch: Batch, noise: float) -> None:
         """Find the start from examples (N, D) to which contexts add noise of this deviation."""
-        mean, weights, scale = linear_prediction(x, noise, diagonal=not self.linear)
+        x = batch.x
+        told = batch.given if self.is_told else batch.given[:, :0]
+        found = linear_prediction(x, noise, diagonal=not self.linear, given=told)
+        mean, weights, scale = found.mean, found.weights, found.scale
         self.location.copy_(mean)
         self.log_scale.copy_(scale.log())
         if self.linear:
             self.by_values.copy_(weights)
+            if self.is_told:
+                self.by_given.copy_(found.by_given)
             generator = torch.Generator().manual_seed(0)
             drawn = torch.randn(x.shape, generator=generator).to(x)
             noisy = x + noise * drawn
             errors = noisy - mean - functional.linear(noisy - mean, weights)
+            if self.is_told:
+                errors = errors - self.moved_by(told)
             by_sizes, widening = scale_prediction(errors / scale)
             self.by_sizes.copy_(by_sizes)
             self.widening.copy_(widening)
 
     def initialise(self, batch: Batch) -> bool:
         """Fit the inner network's initial weights to examples (B, D)."""
-        start = self._start(batch.x)
+        start = self._start(batch)
         return self.inner.initialise(batch.holding(start.standardised(batch.x)))
 
     def incremental(self, given: Tensor) -> IncrementalContexts:
@@ -131,6 +161,7 @@ class _IncrementalFrames(IncrementalContexts):
         self.framed, self.d = framed, 0
         self.inner = framed.inner.incremental(given)
         self.centred = framed.location.new_zeros(framed.dimensions, len(given))
+        self.moved = framed.moved_by(given).T.contiguous() if framed.is_told else None
         self.sizes = torch.zeros_like(self.centred)
 
     def _start(self) -> _Start:
@@ -140,6 +171,8 @@ class _IncrementalFrames(IncrementalContexts):
         if not framed.linear:
             return _Start(location, log_scale)
         location = location + self.centred[:d].T @ framed.by_values[d, :d]
+        if self.moved is not None:
+            location = location + self.moved[d]
         widening = framed.widening[d] + self.sizes[:d].T @ framed.by_sizes[d, :d]
         return _Start(location, log_scale + _bounded(widening))
 
@@ -149,6 +182,8 @@ class _IncrementalFrames(IncrementalContexts):
     def select(self, rows: Tensor) -> None:
         for known in (self.centred[: self.d], self.sizes[: self.d]):
             known.copy_(known[:, rows])
+        if self.moved is not None:
+            self.moved.copy_(self.moved[:, rows])
         self.inner.select(rows)
 
     def append(self, x: Tensor) -> None:

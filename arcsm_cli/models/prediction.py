@@ -7,6 +7,8 @@ conditional is, as in models of volatility (Engle 1982).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -17,40 +19,64 @@ _LEAST_SIZE = 0.003  # squared, in units of an error's deviation
 _JITTER = 1e-6  # of the mean variance: what is left of variables that others determine
 
 
-def linear_prediction(
-    x: Tensor, noise: float, *, diagonal: bool = False
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mean (D,), weights (D, D) and the deviation of the errors (D,) of the best prediction.
+class LinearPrediction(NamedTuple):
+    """x_d is predicted as mean_d + sum_{j<d} W_dj (x_j - mean_j) + V_d (u - mean u), u given.
 
-    x_d is predicted as mean_d + sum_{j<d} W_dj (x_j - mean_j): the conditional means of a Gaussian
-    with the data's covariance, read off its Cholesky factor L (1 / L^-1_dd is the deviation). The
+    Attributes:
+        mean: (D,), of the values.
+        weights: W, (D, D).
+        scale: (D,), the deviation of the errors.
+        by_given: (1 + D, F), the mean of what is given, and below it V.
+    """
+
+    mean: Tensor
+    weights: Tensor
+    scale: Tensor
+    by_given: Tensor
+
+
+def linear_prediction(
+    x: Tensor, noise: float, *, diagonal: bool = False, given: Tensor | None = None
+) -> LinearPrediction:
+    """Return the best linear prediction of each variable by the ones before it.
+
+    It gives the conditional means of a Gaussian with the data's covariance, read off its Cholesky
+    factor L (1 / L^-1_dd is the deviation); what is given counts as variables before the first. The
     covariances between variables are shrunk by what is best for every fifth example, left out.
 
     Arguments:
         x: (N, D) examples, N at least 2.
         noise: deviation of the noise that is added to all values.
         diagonal: predict by the mean alone; weights are 0.
+        given: (N, F), what is given of them.
 
     Example:
         >>> x = torch.randn(1000, 1) * torch.tensor([1.0, 2.0])
-        >>> mean, weights, deviation = linear_prediction(x, 0.1)
-        >>> bool((weights[1, 0] - 2).abs() < 0.1), bool(deviation[1] < 0.3)
+        >>> found = linear_prediction(x, 0.1)
+        >>> bool((found.weights[1, 0] - 2).abs() < 0.1), bool(found.scale[1] < 0.3)
         (True, True)
     """
+    told = 0 if given is None else given.shape[1]
     values = x.cpu().double()  # not every device has float64
+    if given is not None:
+        values = torch.cat([given.cpu().double(), values], 1)
     fitted = torch.arange(len(x)) % _HELD_OUT > 0
     shrinkage = 1.0
     if not diagonal and fitted.sum() > 1 and not fitted.all():
-        mean, covariance = _moments(values[fitted], noise)
+        mean, covariance = _moments(values[fitted], noise, told)
         others = values[~fitted] - mean
         held_out = others.T @ others / len(others)
-        held_out.diagonal().add_(noise**2)
-        shrinkage = min(_SHRINKAGES, key=lambda s: _surprise(_shrunk(covariance, s), held_out))
-    mean, covariance = _moments(values, noise)
+        held_out.diagonal()[told:].add_(noise**2)
+        shrinkage = min(
+            _SHRINKAGES, key=lambda s: _surprise(_shrunk(covariance, s), held_out, told)
+        )
+    mean, covariance = _moments(values, noise, told)
     inverse = _inverse_factor(_shrunk(covariance, shrinkage))
-    scale = 1.0 / inverse.diagonal()
-    weights = -scale[:, None] * inverse.tril(-1)
-    return mean.to(x), weights.to(x), scale.to(x)
+    scale = 1.0 / inverse.diagonal()[told:]
+    weights = -scale[:, None] * inverse.tril(-1)[told:]
+    by_given = torch.cat([mean[None, :told], weights[:, :told]])
+    found = LinearPrediction(mean[told:], weights[:, told:], scale, by_given)
+    return LinearPrediction(*(t.to(x) for t in found))
 
 
 def scale_prediction(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,7 +97,7 @@ def scale_prediction(z: Tensor) -> tuple[Tensor, Tensor]:
     """
     z = z.cpu().double()
     sizes = log_size(z)
-    mean, weights, _ = linear_prediction(sizes, 0.0)
+    mean, weights = linear_prediction(sizes, 0.0)[:2]
     predicted = (sizes - mean) @ weights.T
     lengths = torch.linspace(0.0, 1.5, 16, dtype=z.dtype)
     squares = torch.stack([(z * (-k * predicted).exp()).square().mean(0) for k in lengths])
@@ -87,13 +113,14 @@ def log_size(z: Tensor) -> Tensor:
     return 0.5 * torch.log(z.square() + _LEAST_SIZE)
 
 
-def _moments(x: Tensor, noise: float) -> tuple[Tensor, Tensor]:
-    """Return mean (D,) and covariance (D, D) of examples (N, D) with noise added."""
+def _moments(x: Tensor, noise: float, told: int) -> tuple[Tensor, Tensor]:
+    """Return mean (D,) and covariance (D, D) of (N, D), noise added to all but the first."""
     mean = x.mean(0)
     centred = x - mean
     covariance = centred.T @ centred / len(x)
     level = float(covariance.diagonal().mean()) or 1.0
-    covariance.diagonal().add_(noise**2 + _JITTER * level)
+    covariance.diagonal()[told:].add_(noise**2 + _JITTER * level)
+    covariance.diagonal()[:told].add_(_JITTER * level)
     return mean, covariance
 
 
@@ -109,7 +136,8 @@ def _inverse_factor(covariance: Tensor) -> Tensor:
     return inverse
 
 
-def _surprise(covariance: Tensor, moments: Tensor) -> float:
-    """Return the mean negative log-density of examples of these moments, less a constant."""
+def _surprise(covariance: Tensor, moments: Tensor, told: int) -> float:
+    """Return the mean negative log-density of examples given the first, less a constant."""
     inverse = _inverse_factor(covariance)
-    return float(0.5 * (inverse @ moments * inverse).sum() - inverse.diagonal().log().sum())
+    own = inverse[told:]
+    return float(0.5 * (own @ moments * own).sum() - inverse.diagonal()[told:].log().sum())

@@ -67,7 +67,8 @@ def parameter_count(config: Config) -> int:
         return stage
     if config.has_frames:
         linear = config.frames == "linear"
-        stage += FramedContexts.start_count(config.dimensions, linear=linear)
+        features = feature_count(config.given)
+        stage += FramedContexts.start_count(config.dimensions, linear=linear, features=features)
     noise = ConditionalScoreNetwork.NOISE_FEATURES if config.annealing == "joint" else 0
     stage += _dense((config.context_width + noise, *config.score_hidden, 1))
     stage += config.score_hidden[0]

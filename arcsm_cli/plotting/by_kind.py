@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from arcsm_cli.data.conditions import names_of
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.io.streams import label
 from arcsm_cli.plotting.figure import write_figure
@@ -263,7 +264,13 @@ def _restored(source: str | Path, device: str) -> AutoregressiveModel:
 
     reuse_memory()
     with _naming(source):
-        return restore(load_checkpoint(source)).to(device)
+        model = restore(load_checkpoint(source)).to(device)
+    if model.config.given:
+        raise UsageError(
+            f"{label(source)}: models examples given {names_of(model.config.given)}; densities are "
+            "drawn of models that are given nothing"
+        )
+    return model
 
 
 @contextmanager

@@ -9,7 +9,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from arcsm_cli.data.batch import Batch
-from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.data.dataset import Dataset, as_float
+from arcsm_cli.data.given import classes, labelled
 from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.objectives.noisy_batch import NoisyBatch, perturb
 from arcsm_cli.randomness import Purpose, SampleNoise, generator_for
@@ -89,7 +90,8 @@ class AutoregressiveTask:
             most = max(_FRAME_EXAMPLES, _FRAME_EXAMPLES_A_DIMENSION * model.config.dimensions)
             generator = generator_for(settings.seed, Purpose.FRAMES, 0)
             rows = torch.randperm(len(data), generator=generator)[:most]
-            model.fit_frames(model.sort(data.take(rows).to(model.mean.device)))
+            chosen = data.stored(rows).to(model.mean.device)
+            model.fit_frames(chosen.holding(model.sort(as_float(chosen.x))))
         return model.initialise(prepared.context_input) or model.config.has_frames
 
     def figures(self, loss: Tensor) -> tuple[Tensor, ...]:
@@ -109,7 +111,12 @@ class AutoregressiveTask:
         if not model.config.is_image:
             return None
         noise = SampleNoise(seed, range(count), model.mean.device)
-        return sample(model, default_sampler(model), noise, denoise=model.sigma_min > 0)
+        # Images are given nothing, or their labels: these are taken in turn.
+        known = classes(model.config.given)
+        given = labelled(known, torch.arange(count) % known.features) if known else None
+        return sample(
+            model, default_sampler(model), noise, given=given, denoise=model.sigma_min > 0
+        )
 
 
 @functools.cache

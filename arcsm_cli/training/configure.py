@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from arcsm_cli.data.conditions import Conditions
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.errors import UsageError
 from arcsm_cli.io.streams import label
@@ -47,14 +48,19 @@ class Choices(Chosen):
         return site_of(self.context, self.likelihood, self.shape)
 
 
-def check_choices(choices: Choices) -> None:
+def check_choices(choices: Choices, *, conditional: bool = False) -> None:
     """Refuse choices that do not go together, before any data are read.
+
+    Arguments:
+        conditional: the model is to be told something of each example.
 
     Raises:
         UsageError: naming an option that is out of range or that the others have no use for.
     """
     given, objective = choices.given, choices.objective
     check_parts(given, CONTEXTS, choices.context)
+    if conditional and not CONTEXTS.has(choices.context, "given"):
+        raise UsageError(f"--given is for --context {any_of(CONTEXTS.tagged('given'))}")
     orders = CONTEXTS.options(choices.context).orders
     if choices.order not in orders:
         able = [name for name in CONTEXTS if choices.order in CONTEXTS.options(name).orders]
@@ -80,10 +86,13 @@ def check_choices(choices: Choices) -> None:
         raise UsageError(f"--likelihood {DISCRETIZED} is of data without noise: no --sigma-min")
 
 
-def model_config(data: Dataset, choices: Choices) -> ModelConfig:
+def model_config(data: Dataset, choices: Choices, given: Conditions = ()) -> ModelConfig:
     """Return the configuration of a model for ``data``.
 
     Images go from [0, 1] to [-1, 1]; vectors stay as they are, or are standardised per column.
+
+    Arguments:
+        given: what the model is told of each example.
 
     Raises:
         UsageError: if the choices do not fit the data or one another.
@@ -110,6 +119,7 @@ def model_config(data: Dataset, choices: Choices) -> ModelConfig:
         mean=tuple(mean.tolist()),
         sd=tuple(sd.tolist()),
         columns=data.columns or (),
+        given=given,
     )
     problem = config.problem()
     if problem:

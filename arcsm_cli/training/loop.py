@@ -71,7 +71,7 @@ class Batches:
         They travel as they are stored (8-bit images as bytes); to a GPU from pinned memory, which
         lets the copy go on beside the computation.
         """
-        stored = Batch.of(self.data.values[self._index(step)])
+        stored = self.data.stored(self._index(step))
         if device.type == "cuda":
             stored = Batch(stored.x.pin_memory(), stored.given.pin_memory())
         return stored.to(device)

@@ -126,7 +126,7 @@ def run_training(
     begun = {} if start is None else {start.name: start.digest}
     entry = provenance_entry(seed=settings.seed, inputs={data: examples.digest} | begun)
     # Of the examples themselves: the input's own digest does not see --limit or --resize.
-    trained_on = content_digest(examples.values)
+    trained_on = content_digest(examples.values, examples.given)
     earlier: list[dict[str, Any]] = []
     chain = [] if start is None else start.provenance
     if place.going_on:
@@ -180,7 +180,7 @@ def run_training(
 
 def _account(given: "TrainingData") -> str:
     """Say how many examples are trained on, held out, left and skipped."""
-    from arcsm_cli.io.streams import label
+    from arcsm_cli.io.streams import label, show
 
     train, valid = given.train, given.valid
     text = f"trains on {len(train)} examples of {label(train.name)}"
@@ -190,6 +190,12 @@ def _account(given: "TrainingData") -> str:
         text += f", validates on {len(valid)} of {label(valid.name)}"
     if given.part == "train":
         text += f", leaves {given.test} for test, of {given.whole} in all"
+    if train.beside:
+        kinds = (
+            part.name if part.classes is None else f"{part.name} ({len(part.classes)} classes)"
+            for part in train.beside
+        )
+        text += f", given {show(', '.join(kinds), 200)[1:-1]}"
     if train.skipped:
         text += f"; {train.skipped} could not be read and were skipped"
     return text

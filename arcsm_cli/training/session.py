@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from arcsm_cli.data.conditions import names_of
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.errors import ArcsmError, DamagedInputError, MissingInputError, UsageError
 from arcsm_cli.io.atomic import atomic_output
@@ -219,6 +220,14 @@ def _check_config(theirs: Any, config: Config, name: str) -> None:
         ours.pop("columns", None)
     # Taken from the data, which are the same by their digest, in ways that change with versions.
     ours |= {key: before[key] for key in ("mean", "sd") if key in before}
+    if isinstance(config, ModelConfig) and ours.get("given") != before.get("given"):
+        theirs_given = ModelConfig.from_dict(theirs).given
+        alike = names_of(config.given) == names_of(theirs_given)
+        raise UsageError(
+            f"--given is {names_of(config.given)}, but the run to resume has "
+            f"{names_of(theirs_given)}"
+            + (" of other categories or numbers: give the same DATA" if alike else "")
+        )
     options = _compared(config)
     # The levels come last: what else differs may have decided them.
     order = [*options, *(k for k in (ours | before) if k != "levels"), "levels"]

@@ -7,9 +7,11 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
+from arcsm_cli.data.conditions import Conditions, names_of
 from arcsm_cli.errors import UsageError
 from arcsm_cli.io.provenance import sha256_file
 from arcsm_cli.io.streams import label, local_input, show
+from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.load import load_any
 from arcsm_cli.models.restore import Config
 from arcsm_cli.notices import note
@@ -58,8 +60,10 @@ class Start:
             raise UsageError(
                 f"--init {name}: a VAE starts from a VAE, and other models from others"
             )
+        if isinstance(config, ModelConfig) and isinstance(self.config, ModelConfig):
+            config = replace(config, given=self._given(config.given, self.config.given))
         ours, theirs = config.to_dict(), self.config.to_dict()
-        free = _SCALE if "levels" not in ours else (*_SCALE, "levels")
+        free = (*_SCALE, "given") if "levels" not in ours else (*_SCALE, "given", "levels")
         for key in (*ours, *theirs):
             if key not in free and ours.get(key) != theirs.get(key):
                 raise UsageError(
@@ -75,7 +79,21 @@ class Start:
         kept = [key for key in free if key in ours and not (own_levels and key == "levels")]
         if any(ours[key] != theirs[key] for key in kept):
             note("keeps data scale and noise levels of %s: those of DATA are others", name)
-        return replace(config, **{key: getattr(self.config, key) for key in kept})
+        return replace(config, **{key: getattr(self.config, key) for key in kept if key != "given"})
+
+    def _given(self, ours: Conditions, theirs: Conditions) -> Conditions:
+        """Return what a run tells its model: numbers in the scale of the model that it starts from.
+
+        Counts of categories stay those of the run's own data.
+        """
+        now, then = ([(c.name, c.categories) for c in part] for part in (ours, theirs))
+        if now != then:
+            alike = [name for name, _ in now] == [name for name, _ in then]
+            raise UsageError(
+                f"--init {label(self.name)}: its model is given {names_of(theirs)}, and this run "
+                f"{names_of(ours)}" + (" of other categories" if alike else "")
+            )
+        return tuple(a if a.categories else b for a, b in zip(ours, theirs, strict=True))
 
 
 def load_start(source: str | None) -> Start | None:

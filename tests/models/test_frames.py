@@ -87,7 +87,7 @@ def test_low_precision_leaves_locations_precise() -> None:
 
 
 def test_predictions_are_the_conditional_means_of_a_gaussian() -> None:
-    mean, weights, deviation = linear_prediction(examples(40_000, 4), 0.1)
+    mean, weights, deviation, _ = linear_prediction(examples(40_000, 4), 0.1)
     # Each given the two before, had these no noise; noise of 0.1 changes little.
     assert torch.allclose(weights[2], torch.tensor([0.5, 0.5, 0, 0]).double(), atol=0.1)
     errors = examples(10_000, 4, seed=1) - mean
@@ -98,7 +98,7 @@ def test_predictions_are_the_conditional_means_of_a_gaussian() -> None:
 
 @pytest.mark.parametrize("n", [2, 3, 30])
 def test_few_examples_predict_no_worse_than_their_mean(n: int) -> None:
-    mean, weights, deviation = linear_prediction(examples(n, 20), 0.1)
+    mean, weights, deviation, _ = linear_prediction(examples(n, 20), 0.1)
     errors = examples(1000, 20, seed=1) - mean
     spread = errors.std(0)
     left = (errors - errors @ weights.T).std(0)
@@ -109,6 +109,6 @@ def test_few_examples_predict_no_worse_than_their_mean(n: int) -> None:
 def test_constant_variables_are_predicted() -> None:
     x = examples(50, 4)
     x[:, 2] = 7.0
-    mean, weights, deviation = linear_prediction(x, 0.0)
+    mean, weights, deviation, _ = linear_prediction(x, 0.0)
     assert torch.cat([mean, weights.flatten(), deviation]).isfinite().all()
     assert deviation.min() > 0
