@@ -7,13 +7,15 @@ with noise of the last level.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
 import zuko
 from torch import Tensor
 
+from arcsm_cli.data.batch import Batch
+from arcsm_cli.data.conditions import Conditions
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.evaluation.likelihood import log_likelihood
 from arcsm_cli.models.config import ModelConfig
@@ -50,10 +52,15 @@ def within(budget: float, run: Callable[[int], Any]) -> tuple[Any, float]:
 
 
 def autoregressive(
-    data: Dataset, x: Tensor, choices: Choices, settings: dict[str, Any], budget: float
+    data: Dataset,
+    x: Batch | Tensor,
+    choices: Choices,
+    settings: dict[str, Any],
+    budget: float,
+    given: Conditions = (),
 ) -> Found:
     """Train a model of ours; x (N, D) are held-out examples in file units, with their noise."""
-    config: ModelConfig = model_config(data, choices)
+    config: ModelConfig = model_config(data, choices, given)
 
     def run(steps: int) -> TrainState:
         every = {"validate_every": steps, "checkpoint_every": steps}
@@ -64,14 +71,16 @@ def autoregressive(
     state, seconds = within(budget, run)
     model = state.averaged_model()
     with torch.no_grad():
-        parts = [log_likelihood(model, model.sort(part)).sum(1) for part in x.split(256)]
+        parts = [
+            log_likelihood(model, part.holding(model.sort(part.x))).sum(1) for part in _parts(x)
+        ]
     nats = torch.cat(parts) - model.units.log_scale
     return Found(nats, sum(p.numel() for p in model.parameters()), state.step, seconds)
 
 
 def flow(
     data: Dataset,
-    x: Tensor,
+    x: Batch | Tensor,
     kind: str,
     shape: dict[str, Any],
     scaling: tuple[Tensor, Tensor],
@@ -79,21 +88,27 @@ def flow(
     settings: dict[str, Any],
     budget: float,
 ) -> Found:
-    """Train one of zuko's flows on (data - shift) / scale plus noise of sigma."""
+    """Train one of zuko's flows on (data - shift) / scale plus noise of sigma.
+
+    It is told what is given of examples, if anything is.
+    """
     shift, scale = scaling
-    values = (data.take(torch.arange(len(data))) - shift) / scale
+    examples = data.rows(0, len(data))
+    values = ((examples.x - shift) / scale).float()
+    told = examples.given.shape[1]
 
     def run(steps: int) -> tuple[torch.nn.Module, int]:
         torch.manual_seed(settings["seed"])
-        model = FLOWS[kind](features=values.shape[1], **shape)
+        model = FLOWS[kind](features=values.shape[1], context=told, **shape)
         optimizer = torch.optim.Adam(model.parameters(), lr=settings["lr"], fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         average = torch.optim.swa_utils.AveragedModel(
             model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.999)
         )
         for _ in range(steps):
-            batch = values[torch.randint(len(values), (settings["batch_size"],))]
-            loss = -model().log_prob(batch + sigma * torch.randn_like(batch)).mean()
+            rows = torch.randint(len(values), (settings["batch_size"],))
+            batch, known = values[rows], examples.given[rows] if told else None
+            loss = -model(known).log_prob(batch + sigma * torch.randn_like(batch)).mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             # As ours, whose norm that is clipped is of the loss per dimension.
@@ -105,6 +120,15 @@ def flow(
 
     (model, steps), seconds = within(budget, run)
     with torch.no_grad():
-        nats = torch.cat([model().log_prob((part - shift) / scale) for part in x.split(256)])
+        parts = [
+            model(part.given if told else None).log_prob(((part.x - shift) / scale).float())
+            for part in _parts(x)
+        ]
+        nats = torch.cat(parts)
     nats = nats - scale.log().expand(values.shape[1]).sum()
     return Found(nats, sum(p.numel() for p in model.parameters()), steps, seconds)
+
+
+def _parts(x: Batch | Tensor) -> Iterator[Batch]:
+    batch = Batch.of(x)
+    return (batch.rows(slice(i, i + 256)) for i in range(0, batch.size, 256))

@@ -26,11 +26,12 @@ def log_posteriors(
     """
     known = classes(model.config.given)
     assert known is not None
-    x = Batch.of(rows).x
-    joint = torch.tensor(known.counts, dtype=torch.float64).log().repeat(len(x), 1)
+    batch = Batch.of(rows)
+    joint = torch.tensor(known.counts, dtype=torch.float64).log().repeat(batch.size, 1)
     for place in [place for place, count in enumerate(known.counts) if count]:
-        given = labelled(known, torch.full((len(x),), place))
-        joint[:, place] += log_likelihood(model, Batch(x, given), method).cpu().double().sum(1)
+        given = labelled(known, torch.full((batch.size,), place))
+        log_p = log_likelihood(model, batch._replace(given=given), method)
+        joint[:, place] += log_p.cpu().double().sum(1)
     return joint.log_softmax(1)
 
 

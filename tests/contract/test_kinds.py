@@ -72,6 +72,7 @@ KINDS = {
         "train", "digits", f"{_PIXELCNN} --score-hidden 6,6", ("ode", "langevin", "grid")
     ),
     "dsm": Kind("train", "gaussian:3", f"{_MADE} --objective dsm --residual"),
+    "csm-given-labels": Kind("train", "digits", f"{_MADE} --resize 4 --given labels"),
     "mle-gaussian": Kind("train", "gaussian:3", f"{_MLE} --likelihood gaussian", *_OF_NORMALISED),
     "mle-mixture": Kind("train", "gaussian:3", f"{_MLE} --sigma-min 0.1", *_OF_NORMALISED),
     "mle-8-bit": Kind("train", "digits", f"{_PIXELCNN} --objective mle", *_OF_NORMALISED),
