@@ -16,6 +16,7 @@ from arcsm_cli.processors import settle_threads
 COMMANDS = {
     "train": "Train a model on DATA",
     "vae-train": "Train a variational autoencoder on DATA",
+    "distill": "Teach a score model to draw each scalar in one evaluation",
     "sample": "Draw samples from a model",
     "denoise": "Restore corrupted examples",
     "eval": "Measure a model on DATA, or samples",

@@ -28,6 +28,7 @@ class Purpose(Enum):
     DROPOUT = ("index", 4)
     FRAMES = ("index", 5)
     SUBSET = ("index", 6)
+    LESSONS = ("index", 7)
 
     SAMPLES = ("example", 0)
     CORRUPTION = ("example", 1 << 62)
@@ -36,6 +37,7 @@ class Purpose(Enum):
     CODES = ("example", (1 << 63) + (1 << 40))
     CHAINS = ("example", (1 << 63) + (2 << 40))
     LABELS = ("example", (1 << 63) + (3 << 40))  # drawn for samples
+    TEACHER = ("example", (1 << 63) + (4 << 40))
 
     def __init__(self, kind: str, number: int) -> None:
         self.of_examples = kind == "example"

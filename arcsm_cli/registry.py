@@ -230,6 +230,11 @@ SAMPLERS = Registry(
     "sampler",
     "--sampler",
     {
+        "quantile": Part(
+            "arcsm_cli.sampling.quantile:Quantile",
+            "one evaluation a scalar, of distilled models",
+            ("scores", "distilled"),
+        ),
         "ode": Part(
             "arcsm_cli.sampling.ode:ProbabilityFlow",
             "probability-flow ODE",
@@ -260,7 +265,7 @@ SAMPLERS = Registry(
 ``for_model(model, **options)`` makes one. The first that fits is a model's default.
 
 Tags: ``scores`` or ``densities``, which kind of model it draws from; ``joint``, only one of joint
-annealing.
+annealing; ``distilled``, only one with quantile functions.
 """
 
 _TRIANGULAR = "arcsm_cli.models.vae_triangular:TriangularEncoder"

@@ -59,10 +59,10 @@ def run(
         ),
     ] = None,
     method: Annotated[
-        Literal["flow", "quadrature"] | None,
+        Literal["flow", "quadrature", "spline"] | None,
         typer.Option(
             "--method",
-            show_default="flow for joint models",
+            show_default="spline for distilled models, flow for other joint ones",
             help="How the likelihood is computed.",
         ),
     ] = None,
@@ -156,7 +156,8 @@ def run(
     from the likelihoods given each label and the labels' shares in training.
 
     'flow' follows every scalar through the noise levels; 'quadrature' normalises the last level's
-    scores on a grid.
+    scores on a grid; 'spline' is of what a distilled model draws, and its difference from the
+    others says how far that is from its teacher.
 
     Of a file without splits that trained the model its test split is measured. Where DATA hold
     examples that trained the model, a line and, in the JSON, overlap say which share of them.

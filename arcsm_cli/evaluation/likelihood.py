@@ -16,7 +16,7 @@ from arcsm_cli.models.conditional import ConditionalModel, Conditionals
 from arcsm_cli.models.mle import ARMLE
 from arcsm_cli.models.quadrature import log_density
 
-METHODS = ("flow", "quadrature")
+METHODS = ("flow", "quadrature", "spline")
 _EVALUATIONS = 1 << 15  # score network rows in flight: activations stay in cache
 
 
@@ -116,14 +116,31 @@ def _in_blocks(
 
 
 @torch.no_grad()
+def spline_log_likelihood(model: ARCSM, batch: Batch | Tensor) -> Tensor:
+    """Return log p(x_d | x_<d) for sorted examples, (B, D), in nats, of a distilled model's draws.
+
+    By the change of variables of its quantile functions.
+
+    Arguments:
+        batch: (B, D), data plus noise of the last level.
+    """
+    batch = Batch.of(batch)
+    return _in_blocks(
+        ConditionalModel(model).of_examples(batch),
+        batch.x.flatten(),
+        _EVALUATIONS // 8,
+        lambda part, v: part.quantiles().log_density(v[:, None])[:, 0],
+    ).view_as(batch.x)
+
+
+@torch.no_grad()
 def log_likelihood(
     model: AutoregressiveModel, batch: Batch | Tensor, method: str | None = None
 ) -> Tensor:
     """Return log p(x_d | x_<d) of sorted, perturbed examples, (B, D), in nats.
 
     Arguments:
-        method: ``flow`` or ``quadrature``; None takes flow where it applies (joint models).
-            Models with normalised conditionals need neither.
+        method: ``flow``, ``quadrature`` or ``spline``; None takes that of `default_method`.
 
     Raises:
         UsageError: for a method that does not fit the model.
@@ -141,6 +158,23 @@ def log_likelihood(
             "--method flow needs a model of joint annealing, this one is "
             f"{model.config.annealing}: use quadrature"
         )
-    if method == "quadrature" or not joint:
-        return quadrature_log_likelihood(model, batch)
-    return flow_log_likelihood(model, batch)
+    if method == "spline" and model.quantiles is None:
+        raise UsageError("--method spline needs a model that 'arcsm distill' has made")
+    how = {
+        "flow": flow_log_likelihood,
+        "quadrature": quadrature_log_likelihood,
+        "spline": spline_log_likelihood,
+    }
+    return how[method or default_method(model)](model, batch)
+
+
+def default_method(model: AutoregressiveModel) -> str:
+    """Return how the likelihood is computed unless another way is asked for.
+
+    Of distilled models it is that of what they draw; ``direct`` where conditionals are normalised.
+    """
+    if isinstance(model, ARMLE):
+        return "direct"
+    if model.config.quantiles is not None:
+        return "spline"
+    return "flow" if model.config.annealing == "joint" else "quadrature"

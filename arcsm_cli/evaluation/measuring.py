@@ -88,8 +88,8 @@ def measure_model(
     from arcsm_cli.data.conditions import names_of
     from arcsm_cli.data.stream import open_stream
     from arcsm_cli.evaluation.figures import check_shape
+    from arcsm_cli.evaluation.likelihood import default_method
     from arcsm_cli.evaluation.model_metrics import (
-        default_method,
         density_text,
         evaluate,
         metrics_of,

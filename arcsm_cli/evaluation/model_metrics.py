@@ -76,13 +76,6 @@ def metrics_of(model: AutoregressiveModel) -> tuple[str, ...]:
     return tuple(name for name in names if not any(METRICS.has(name, tag) for tag in lacks))
 
 
-def default_method(model: AutoregressiveModel) -> str:
-    """Return how the likelihood is computed unless another way is asked for."""
-    if isinstance(model, ARMLE):
-        return "direct"
-    return "flow" if model.config.annealing == "joint" else "quadrature"
-
-
 def is_discrete(model: AutoregressiveModel) -> bool:
     """Whether the model gives probabilities of 8-bit values instead of densities."""
     return isinstance(model, ARMLE) and model.head.discrete

@@ -179,6 +179,18 @@ class Noise:
     )
 
 
+@dataclass(frozen=True)
+class Quantiles:
+    """The spline that a distilled model draws with, see `arcsm_cli.models.quantile`."""
+
+    quantile_bins: int = option(
+        16, "Stretches of the spline between its knots.", metavar="N", least=1, most=256
+    )
+    quantile_hidden: tuple[int, ...] = option(
+        (64,), "Hidden layers between context and knots.", metavar="N,N,...", fewest=1
+    )
+
+
 def parameter_width(likelihood: str, components: int, site: int) -> int:
     """Return how many parameters a likelihood has for a site of ``site`` values.
 

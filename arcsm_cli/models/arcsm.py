@@ -24,6 +24,7 @@ from arcsm_cli.models.architecture import FRAME_WIDTH
 from arcsm_cli.models.base import AutoregressiveModel, Stage
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.context import IncrementalContexts
+from arcsm_cli.models.quantile import QuantileFunction, QuantileHead
 from arcsm_cli.models.score import ConditionalScoreNetwork
 from arcsm_cli.models.variate import PosteriorShares
 
@@ -87,11 +88,19 @@ class ARCSM(AutoregressiveModel):
     shares: PosteriorShares | None
     """What csm's control variate is read off while the model is trained, or None."""
 
+    quantiles: QuantileHead | None
+    """What a distilled model draws with; all else, its teacher's, is not trained any more."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.shares = None
         stages = len(config.levels) if config.annealing == "staged" else 1
         self.stages = nn.ModuleList(ScoreStage(config, self.mean, self.sd) for _ in range(stages))
+        self.quantiles = None
+        if (of := config.quantiles) is not None:
+            self.stages.requires_grad_(False)
+            width = config.context_width
+            self.quantiles = QuantileHead(width, of.quantile_hidden, of.quantile_bins)
 
     @property
     def networks(self) -> Sequence[ScoreStage]:
@@ -102,11 +111,23 @@ class ARCSM(AutoregressiveModel):
         """Return the networks that serve noise level number ``level``."""
         return self.networks[level if len(self.stages) > 1 else 0]
 
-    def framed(self, c: Tensor, dims: slice = slice(None)) -> tuple[Tensor, Frame]:
+    def framed(self, c: Tensor, dims: slice | int | Tensor = slice(None)) -> tuple[Tensor, Frame]:
         """Return what the score network reads of contexts (..., d, C), and the scalars' frames."""
         if not self.config.has_frames:
             return c, Frame(self.mean[dims], self.sd[dims])
         return c[..., :-FRAME_WIDTH], Frame(c[..., -2], c[..., -1].exp())
+
+    def quantile_function(self, c: Tensor, dims: int | Tensor) -> QuantileFunction:
+        """Return what a distilled model knows of N scalars by their contexts (N, C).
+
+        Arguments:
+            c: of the last level, with frames (N, C + 2).
+            dims: the dimension of all, or of each, int64 (N,).
+        """
+        assert self.quantiles is not None
+        c, frame = self.framed(c, dims)
+        scale = (frame.scale.square() + self.sigma_min**2).sqrt()
+        return QuantileFunction(self.quantiles(c), frame.location[..., None], scale[..., None])
 
     def score(
         self, x: Tensor, c: Tensor, sigma: Tensor, level: int = -1, dims: slice = slice(None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from arcsm_cli.data.batch import Batch
 from arcsm_cli.models.arcsm import ARCSM, Frame, Preconditioning
+from arcsm_cli.models.quantile import QuantileFunction
 
 Numbers = tuple[float, float, float, float]
 """Mean, pull, gain and c_in of one dimension at one level; see `Preconditioning`."""
@@ -72,27 +73,16 @@ class ConditionalModel:
         """Start B examples, of which ``given`` (B, G) is known."""
         return ScoreWalk(self, given)
 
-    def of_dimension(self, contexts: list[Tensor], d: int) -> Conditionals:
-        """Return dimension d's conditionals for a batch; contexts (B, C), one a stage."""
-        return self._read(contexts, d)
+    def of_rows(self, contexts: list[Tensor], dims: int | Tensor) -> Conditionals:
+        """Return N conditionals by their contexts (N, C), one a stage; see `Conditionals`."""
+        return Conditionals(self, contexts, dims)
 
     def of_examples(self, batch: Batch | Tensor) -> Conditionals:
         """Return all B x D conditionals of sorted examples (B, D), rows in example order."""
         batch = Batch.of(batch)
         contexts = [stage.context(batch).flatten(0, 1) for stage in self.model.networks]
         dims = torch.arange(batch.x.shape[1], device=batch.x.device).repeat(len(batch.x))
-        return self._read(contexts, dims)
-
-    def _read(self, contexts: list[Tensor], dims: int | Tensor) -> Conditionals:
-        """Take contexts (N, C) through the first layer, and off them the frames they end with."""
-        projections, frames = [], []
-        for stage, c in zip(self.model.networks, contexts, strict=True):
-            if self.model.config.has_frames:
-                c, frame = self.model.framed(c)
-                frames.append(frame)
-            weight = stage.score.first.weight[:, : stage.score.width]
-            projections.append(functional.linear(c, weight, stage.score.first.bias))
-        return Conditionals(self, projections, dims, frames)
+        return self.of_rows(contexts, dims)
 
 
 class ScoreWalk:
@@ -105,7 +95,7 @@ class ScoreWalk:
 
     def conditionals(self) -> Conditionals:
         """Return the next dimension's conditionals."""
-        return self.owner.of_dimension([state.contexts() for state in self.states], self.d)
+        return self.owner.of_rows([state.contexts() for state in self.states], self.d)
 
     def append(self, x: Tensor) -> None:
         """Fix the next dimension's values (B,) and move on."""
@@ -120,22 +110,31 @@ class ScoreWalk:
 
 
 class Conditionals:
-    """N univariate conditionals whose contexts went through the first layer already.
+    """N univariate conditionals, which take their contexts through the first layer once.
 
     Attributes:
-        projections: (N, H), one a stage.
+        contexts: (N, C), one a stage; with frames (N, C + 2).
         dims: the dimension all rows belong to, or an int64 tensor (N,) that says it for each.
-        frames: (N,) each, one a stage; none where the model has no frames.
     """
 
-    def __init__(
-        self,
-        owner: ConditionalModel,
-        projections: list[Tensor],
-        dims: int | Tensor,
-        frames: Sequence[Frame] = (),
-    ) -> None:
-        self.owner, self.projections, self.dims, self.frames = owner, projections, dims, frames
+    def __init__(self, owner: ConditionalModel, contexts: list[Tensor], dims: int | Tensor) -> None:
+        self.owner, self.contexts, self.dims = owner, contexts, dims
+
+    @cached_property
+    def projections(self) -> list[Tensor]:
+        """What the first layers make of the contexts, (N, H), one a stage."""
+        found = []
+        for stage, c in zip(self.owner.model.networks, self.contexts, strict=True):
+            first, width = stage.score.first, stage.score.width
+            found.append(functional.linear(c[:, :width], first.weight[:, :width], first.bias))
+        return found
+
+    @cached_property
+    def frames(self) -> list[Frame]:
+        """The frames that contexts end with, (N,) each, one a stage; none without frames."""
+        if not self.owner.model.config.has_frames:
+            return []
+        return [self.owner.model.framed(c)[1] for c in self.contexts]
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -150,13 +149,16 @@ class Conditionals:
         return float(self.owner.model.sd[self.dims].max())
 
     def __len__(self) -> int:
-        return len(self.projections[0])
+        return len(self.contexts[0])
 
-    def rows(self, rows: slice) -> Conditionals:
-        """Return some of the rows."""
+    def rows(self, rows: slice | Tensor) -> Conditionals:
+        """Return some of the rows; with a tensor of their numbers, perhaps repeated."""
         dims = self.dims if isinstance(self.dims, int) else self.dims[rows]
-        frames = [Frame(*(t[rows] for t in frame)) for frame in self.frames]
-        return Conditionals(self.owner, [p[rows] for p in self.projections], dims, frames)
+        return Conditionals(self.owner, [c[rows] for c in self.contexts], dims)
+
+    def quantiles(self) -> QuantileFunction:
+        """Return the quantile functions that a distilled model has of the rows."""
+        return self.owner.model.quantile_function(self.contexts[-1], self.dims)
 
     def denoised(self, x: Tensor) -> Tensor:
         """Return E[clean value | x] (N,) by Tweedie's formula at the last level."""

@@ -15,6 +15,7 @@ from arcsm_cli.models.architecture import (
     FRAME_WIDTH,
     Architecture,
     Conditionals,
+    Quantiles,
     parameter_width,
     site_of,
 )
@@ -46,6 +47,7 @@ class ModelConfig(Architecture, Conditionals):
         mean, sd: of the data in the model's scale, likewise one number or D (preconditioning).
         columns: names of the D columns of vectors, where the training data had names.
         given: what examples are conditioned on; empty for nothing.
+        quantiles: of a distilled model, else None.
         others: see `Architecture` and `Conditionals`.
     """
 
@@ -58,6 +60,7 @@ class ModelConfig(Architecture, Conditionals):
     sd: tuple[float, ...]
     columns: tuple[str, ...]
     given: Conditions
+    quantiles: Quantiles | None
 
     def __init__(self, shape: tuple[int, ...], levels: tuple[float, ...], **values: Any) -> None:
         context = values.get("context", default_of(Architecture, "context"))
@@ -101,11 +104,14 @@ class ModelConfig(Architecture, Conditionals):
         """Return a JSON-ready dictionary, the network's own options among the others."""
         own = stored_options(self.network)
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "network"}
+        del values["quantiles"]
         if not self.columns:
             del values["columns"]
         given = values.pop("given")
         if given:
             values["given"] = tuple(condition.to_json() for condition in given)
+        if self.quantiles is not None:
+            own = stored_options(self.quantiles) | own
         found = {k: list(v) if isinstance(v, tuple) else v for k, v in (values | own).items()}
         origin = CONTEXTS.part(self.context).origin
         return found | ({"plugin": origin} if origin else {})
@@ -127,12 +133,16 @@ class ModelConfig(Architecture, Conditionals):
         kind = CONTEXTS.options(context) if context in CONTEXTS else NetworkOptions
         own = {name for name, known in options_of(kind).items() if known.stored}
         network = read_fields(kind, {k: v for k, v in values.items() if k in own}, where)
-        rest = {k: v for k, v in values.items() if k not in own | (_OF_OLD_FILES - own)}
-        if "network" in rest:
+        spline = {k: v for k, v in values.items() if k in options_of(Quantiles)}
+        quantiles = Quantiles(**read_fields(Quantiles, spline, where)) if spline else None
+        known = own | (_OF_OLD_FILES - own) | spline.keys()
+        rest = {k: v for k, v in values.items() if k not in known}
+        if {"network", "quantiles"} & rest.keys():
             raise DamagedInputError(f"{where} has unknown keys")
         given = read_conditions(rest.pop("given", []), f"{where}.given")
+        parts: dict[str, Any] = {"network": kind(**network), "quantiles": quantiles, "given": given}
         try:
-            config = cls(**read_fields(cls, rest, where), network=kind(**network), given=given)
+            config = cls(**read_fields(cls, rest, where) | parts)
         except TypeError:
             raise DamagedInputError(f"{where} lacks a key") from None
         problem = config.problem()
@@ -142,7 +152,7 @@ class ModelConfig(Architecture, Conditionals):
 
     def problem(self) -> str | None:
         """Return what makes this configuration unusable, or None."""
-        for group in (self, self.network):
+        for group in filter(None, (self, self.network, self.quantiles)):
             for name, known in options_of(group).items():
                 value = getattr(group, name)
                 wanted = problem_of(name, known, value)
@@ -157,6 +167,9 @@ class ModelConfig(Architecture, Conditionals):
             "columns must be the names of D columns of vectors": not self.columns
             or (len(self.shape) == 1 and sound_names(self.columns, self.shape[0])),
             "frames are of models without a likelihood": not (self.has_frames and self.likelihood),
+            "quantiles are of models without a likelihood": not (
+                self.quantiles and self.likelihood
+            ),
             **self._of_likelihoods(),
             **self._of_levels(),
             **self._of_scales(),
@@ -224,7 +237,7 @@ _SCALE: dict[str, tuple[float, ...]] = {
     "mean": (0.0,),
     "sd": (1.0,),
 }
-_DEFAULTS: dict[str, Any] = {**_SCALE, "columns": (), "given": ()}
+_DEFAULTS: dict[str, Any] = {**_SCALE, "columns": (), "given": (), "quantiles": None}
 
 
 def _check_plugin(context: Any, plugin: Any) -> None:

@@ -18,6 +18,7 @@ from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.context import ContextNetwork
 from arcsm_cli.models.frames import FramedContexts
 from arcsm_cli.models.mle import ARMLE
+from arcsm_cli.models.quantile import QuantileHead
 from arcsm_cli.models.score import ConditionalScoreNetwork
 from arcsm_cli.models.shifts import Shifts
 from arcsm_cli.models.vae import VAE, encoder, score_estimator
@@ -72,7 +73,11 @@ def parameter_count(config: Config) -> int:
     noise = ConditionalScoreNetwork.NOISE_FEATURES if config.annealing == "joint" else 0
     stage += _dense((config.context_width + noise, *config.score_hidden, 1))
     stage += config.score_hidden[0]
-    return stage * (len(config.levels) if config.annealing == "staged" else 1)
+    count = stage * (len(config.levels) if config.annealing == "staged" else 1)
+    if (of := config.quantiles) is not None:
+        outputs = QuantileHead.outputs(of.quantile_bins)
+        count += _dense((config.context_width, *of.quantile_hidden, outputs))
+    return count
 
 
 def _vae_parameter_count(config: VAEConfig) -> int:

@@ -51,11 +51,11 @@ class Grid:
 
 
 def invert_cdf(density: GridDensity, z: Tensor) -> Tensor:
-    """Return the quantiles at Phi(z) of N gridded densities, z and result (N,).
+    """Return the quantiles at Phi(z) of N gridded densities, z and result (N,) or (N, M).
 
     Between grid points the density is linear, so the distribution function is a parabola.
     """
-    u = torch.special.ndtr(z)[:, None]
+    u = torch.special.ndtr(z).view(len(z), -1)
     last = density.points.shape[1] - 2
     i = (torch.searchsorted(density.cdf, u, right=True) - 1).clamp(0, last)
     x0, c0 = density.points.gather(1, i), density.cdf.gather(1, i)
@@ -69,5 +69,5 @@ def invert_cdf(density: GridDensity, z: Tensor) -> Tensor:
     # Solve (p1 - p0) t^2 / 2 + p0 t = rest for t in [0, 1], in the form that never cancels.
     root = (p0.square() + 2 * (p1 - p0) * rest).clamp(min=0).sqrt()
     t = (2 * rest / (p0 + root).clamp(min=tiny)).clamp(0, 1)
-    x: Tensor = (x0 + t * h)[:, 0]
+    x: Tensor = (x0 + t * h).view_as(z)
     return x

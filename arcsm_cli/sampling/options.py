@@ -17,7 +17,8 @@ class Drawing:
         "",
         "{parts}.",
         names=SAMPLERS,
-        shown="ode for joint models, else langevin; ancestral for likelihoods",
+        shown="quantile for distilled models, ode for other joint ones, else langevin; ancestral "
+        "for likelihoods",
     )
     own: Any = options_of_part(SAMPLERS)
 

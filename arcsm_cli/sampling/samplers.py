@@ -29,11 +29,18 @@ def choose_sampler(model: AutoregressiveModel, name: str | None = None, **given:
     """
     likelihood, joint = isinstance(model, ARMLE), model.config.annealing == "joint"
     kind = SAMPLERS.tagged("densities" if likelihood else "scores")
-    fitting = [name for name in kind if joint or not SAMPLERS.has(name, "joint")]
+    lacking = set() if joint else {"joint"}
+    if model.config.quantiles is None:
+        lacking.add("distilled")
+    fitting = [name for name in kind if not lacking.intersection(SAMPLERS.part(name).tags)]
     name = name or fitting[0]
     if SAMPLERS.check(name) not in kind:
         raise UsageError(
-            f"--sampler {name} does not fit a model of kind {model.kind}: use {any_of(kind)}"
+            f"--sampler {name} does not fit a model of kind {model.kind}: use {any_of(fitting)}"
+        )
+    if name not in fitting and SAMPLERS.has(name, "distilled"):
+        raise UsageError(
+            f"--sampler {name} needs a model that 'arcsm distill' has made: use {any_of(fitting)}"
         )
     if name not in fitting:
         raise UsageError(

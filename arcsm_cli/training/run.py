@@ -14,11 +14,17 @@ from arcsm_cli.notices import note
 from arcsm_cli.options import option
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from arcsm_cli.data.dataset import Dataset
     from arcsm_cli.data.spec import TrainingData
     from arcsm_cli.distributed.ranks import Ranks
     from arcsm_cli.models.restore import Config
     from arcsm_cli.training.settings import RunSettings
     from arcsm_cli.training.start import Start
+    from arcsm_cli.training.state import TrainState
     from arcsm_cli.training.tensorboard import TensorBoard
 
 
@@ -99,7 +105,7 @@ def run_training(
     json: bool,
     start: "Start | None" = None,
 ) -> None:
-    """Train from the start or from where a run stands, with progress, to the last checkpoint.
+    """Train on DATA from the start or from where a run stands to the last checkpoint.
 
     Arguments:
         data: the specification of the examples.
@@ -108,31 +114,106 @@ def run_training(
         start: what the weights begin with, fresh ones if None.
 
     Raises:
-        StoppedEarly, Interrupted: a signal came; with everything saved, with nothing to save.
-        ArcsmError: see `resumed_state` and `train`.
+        ArcsmError: see `begin` and `carry_on`.
     """
     from arcsm_cli.data.dataset import content_digest
-    from arcsm_cli.io.provenance import extend
-    from arcsm_cli.training.loop import train
-    from arcsm_cli.training.session import Session, fresh_state, resumed_state
-    from arcsm_cli.training.silent import Follower
 
-    examples, valid = given.train, given.valid
+    examples = given.train
     if min(settings.batch_size, len(examples)) < ranks.size:
         raise UsageError(
             f"--batch-size {settings.batch_size}: is for all {ranks.size} processes together, "
             "and each needs an example"
         )
     begun = {} if start is None else {start.name: start.digest}
-    entry = provenance_entry(seed=settings.seed, inputs={data: examples.digest} | begun)
-    # Of the examples themselves: the input's own digest does not see --limit or --resize.
-    trained_on = content_digest(examples.values, examples.given)
-    earlier: list[dict[str, Any]] = []
-    chain = [] if start is None else start.provenance
+    material = Material(
+        examples,
+        given.valid,
+        # Of the examples themselves: the input's own digest does not see --limit or --resize.
+        content_digest(examples.values, examples.given),
+        {data: examples.digest} | begun,
+        [examples.source, [] if start is None else start.provenance],
+        _account(given),
+        _counts(given, start),
+    )
+    tensors = None if start is None else start.tensors
+    state, earlier = begin(place, config, settings, material.digest, device, tensors)
+    carry_on(place, state, material, earlier, log_dir=log_dir, ranks=ranks, json=json)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run learns from, and what its files tell of that.
+
+    Attributes:
+        train, valid: the examples.
+        digest: what a run that goes on must have been of.
+        inputs: SHA-256 of what was read, by its name.
+        chains: where that comes from.
+        account: one line on what is learnt from.
+        told: what a checkpoint tells of its examples.
+    """
+
+    train: "Dataset"
+    valid: "Dataset"
+    digest: str
+    inputs: dict[str, str]
+    chains: list[list[dict[str, Any]]]
+    account: str
+    told: dict[str, Any]
+
+
+def begin(
+    place: Place,
+    config: "Config",
+    settings: "RunSettings",
+    digest: str,
+    device: str,
+    tensors: "dict[str, Tensor] | None" = None,
+) -> "tuple[TrainState, list[dict[str, Any]]]":
+    """Return the state that a run begins or goes on with, and the latter's provenance.
+
+    Arguments:
+        digest: of what is learnt from.
+        tensors: weights to begin with.
+
+    Raises:
+        ArcsmError: see `resumed_state`.
+    """
+    from arcsm_cli.training.session import fresh_state, resumed_state
+
     if place.going_on:
-        state, earlier = resumed_state(place.output, config, settings, trained_on, device)
-    else:
-        state = fresh_state(config, settings, device, None if start is None else start.tensors)
+        return resumed_state(place.output, config, settings, digest, device)
+    return fresh_state(config, settings, device, tensors), []
+
+
+def carry_on(
+    place: Place,
+    state: "TrainState",
+    material: Material,
+    earlier: list[dict[str, Any]],
+    *,
+    log_dir: Path | None,
+    ranks: "Ranks",
+    json: bool,
+    closing: "Callable[[TrainState], dict[str, float]] | None" = None,
+) -> None:
+    """Train from where a state stands, with progress, to the last checkpoint.
+
+    Arguments:
+        earlier: the provenance of the run that goes on.
+        closing: what is measured at the end, for the final figures.
+
+    Raises:
+        StoppedEarly, Interrupted: a signal came; with everything saved, with nothing to save.
+        ArcsmError: see `train`.
+    """
+    from arcsm_cli.io.provenance import extend
+    from arcsm_cli.training.loop import train
+    from arcsm_cli.training.session import Session
+    from arcsm_cli.training.silent import Follower
+
+    settings = state.settings
+    entry = provenance_entry(seed=settings.seed, inputs=material.inputs)
     total = settings.steps * state.task.stages(state.model)
 
     with (
@@ -146,20 +227,21 @@ def run_training(
             bar.update(1, **figures)
 
         board = _board(log_dir) if ranks.is_first else None
-        note("%s", _account(given))
+        note("%s", material.account)
         session = Session(
             place.output,
-            trained_on,
-            extend([examples.source, chain, earlier], entry),
+            material.digest,
+            extend([*material.chains, earlier], entry),
             lambda: bool(stop),
             report,
             board,
-            _counts(given, start),
+            material.told,
         )
         if ranks.is_first:
-            complete = session.run(state, examples, valid, force=place.overwrite)
+            complete = session.run(state, material.train, material.valid, force=place.overwrite)
         else:
-            complete = train(state, examples, valid, Follower(lambda: bool(stop)))
+            follower = Follower(lambda: bool(stop))
+            complete = train(state, material.train, material.valid, follower)
         ranks.wait()  # until the first one has saved: launchers end all when one has ended
         if board is not None:
             board.close()
@@ -170,9 +252,10 @@ def run_training(
                 f"stopped by {stop.reason} at step {state.step} of {total}, all saved; "
                 "the same command with --resume goes on"
             )
+    figures = closing(state) if closing is not None and ranks.is_first else {}
     if json and place.output != "-" and ranks.is_first:
         last = {k: v[-1] for k, v in state.history.items() if v}
-        last |= {"step": state.step}
+        last |= {"step": state.step} | figures
         parameters = sum(p.numel() for p in state.model.parameters())
         kept = {"kept": state.least()} if state.best else {}
         print_result({"metrics": last, "parameters": parameters} | kept, json=True)

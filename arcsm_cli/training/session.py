@@ -22,7 +22,7 @@ from arcsm_cli.options import flag, options_of
 from arcsm_cli.randomness import Purpose, generator_for
 from arcsm_cli.registry import OBJECTIVES
 from arcsm_cli.training.loop import train
-from arcsm_cli.training.settings import RunSettings, TrainSettings
+from arcsm_cli.training.settings import DistillSettings, RunSettings, TrainSettings
 from arcsm_cli.training.state import TrainState
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def fresh_state(
     """Return the state before the first step.
 
     Arguments:
-        weights: to begin with; without them the weights are a function of the seed.
+        weights: to begin with; those that are not among them are a function of the seed.
     """
     import torch
 
@@ -61,7 +61,7 @@ def fresh_state(
         torch.manual_seed(seed)
         model = make_model(config)
     if weights is not None:
-        model.load_state_dict(weights)
+        model.load_state_dict(model.state_dict() | weights)
     return TrainState(model.to(device), settings)
 
 
@@ -71,7 +71,7 @@ class Session:
 
     Attributes:
         output: the checkpoint's path; only the final checkpoint is written to a stream.
-        digest: SHA-256 of the training data.
+        digest: SHA-256 of the training data, or of the model that teaches.
         provenance: the chain for the files, this command's entry last.
         stop: polled after every step.
         report: called with (loss, latest validation loss or None) after every step.
@@ -166,7 +166,9 @@ def resumed_state(
         raise DamagedInputError(f"{label(path)}: does not say what data it is of")
     if trained_on != digest:
         raise UsageError(
-            f"{label(path)}: the run to resume was trained on other data (of a file without "
+            f"{label(path)}: the run to resume distils another model"
+            if isinstance(settings, DistillSettings)
+            else f"{label(path)}: the run to resume was trained on other data (of a file without "
             "splits, earlier versions trained on FILE:all)"
         )
     # Compared before anything is built: a damaged file must not decide how large the model is.
@@ -255,7 +257,8 @@ def _check_config(theirs: Any, config: Config, name: str) -> None:
 
 def _compared(config: Config) -> list[str]:
     """Return the options that a configuration holds; first those that follow from no others."""
-    groups = [config, config.network] if isinstance(config, ModelConfig) else [config]
+    parts = (config.network, config.quantiles) if isinstance(config, ModelConfig) else ()
+    groups = [config, *filter(None, parts)]
     known = {k: o for group in groups for k, o in options_of(group).items() if o.stored}
     return sorted(known, key=lambda name: known[name].follows is not None)
 

@@ -195,6 +195,34 @@ class TrainSettings(RunSettings):
         return super().from_dict(values)
 
 
+_CONTEXTS = 1 << 15
+
+
+@dataclass(frozen=True)
+class DistillSettings(RunSettings):
+    """How to teach a model its quantile functions; the loss in nats a scalar.
+
+    Attributes:
+        examples: samples of the model that contexts are taken from.
+        contexts: how many of these are taught, at most.
+    """
+
+    steps: int = option(2000, "Optimizer steps.", metavar="N", least=1)
+    batch_size: int = option(1024, "Contexts a step.", metavar="N", least=1)
+    lr: float = option(1e-2, "Adam's peak learning rate.", metavar="RATE", above=0)
+    examples: int = option(
+        512,
+        "Samples of MODEL that contexts are taken from; a tenth more are held out.",
+        metavar="N",
+        least=1,
+        follows=lambda known: max(512, _CONTEXTS // known.dimensions),
+        shown="512, more of fewer dimensions",
+    )
+    contexts: int = option(
+        _CONTEXTS, "Contexts of these samples to learn from, at most.", metavar="N", least=1
+    )
+
+
 def _rate(known: Any) -> float:
     return 1e-4 if known.network == "conv" else 1e-3
 
@@ -258,6 +286,12 @@ class Training(Chosen):
     def settings(self, **others: Any) -> Any:
         """Return the last of the groups; ``others`` are its fields that are no options."""
         return self.settled(self.groups[-1], validate_every=max(1, self.steps // 100), **others)
+
+
+class Distilling(Training):
+    """Choices of the settings of a distillation; known must be ``dimensions``."""
+
+    groups = (DistillSettings,)
 
 
 class VAETraining(Training):

@@ -35,8 +35,7 @@ class Start:
         config: of its model.
         tensors: its weights.
         provenance: its chain.
-        trained_on: what it tells of the examples that trained it, and of those before, the latest
-            first.
+        told: what it tells of its examples.
     """
 
     name: str
@@ -44,7 +43,14 @@ class Start:
     config: Config
     tensors: dict[str, Tensor]
     provenance: list[dict[str, Any]]
-    trained_on: list[dict[str, Any]]
+    told: dict[str, Any]
+
+    @property
+    def trained_on(self) -> list[dict[str, Any]]:
+        """What it tells of the examples that trained it, and of those before, the latest first."""
+        last = {key: value for key, value in self.told.items() if key != "before"}
+        before = self.told.get("before", [])
+        return [last, *(before if isinstance(before, list) else [])][:MOST_TRAININGS]
 
     def fitted(self, config: C, *, own_levels: bool = False) -> C:
         """Return the configuration of a run that starts from this model.
@@ -97,23 +103,24 @@ class Start:
 
 
 def load_start(source: str | None) -> Start | None:
-    """Read the checkpoint of ``--init``, if it is given.
+    """Read the checkpoint of ``--init``, if it is given; see `read_start`."""
+    return None if source is None else read_start(source)
+
+
+def read_start(source: str) -> Start:
+    """Read the checkpoint that a run starts from.
 
     Raises:
         MissingInputError, DamagedInputError: it is not there, or no sound checkpoint.
     """
-    if source is None:
-        return None
     with local_input(source) as path:
         checkpoint, model = load_any(path)
-        examples = checkpoint.training.get("examples")
-        examples = examples if isinstance(examples, dict) else {}
-        before = examples.pop("before", [])
+        told = checkpoint.training.get("examples")
         return Start(
             source,
             sha256_file(path),
             model.config,
             checkpoint.tensors,
             checkpoint.provenance,
-            [examples, *(before if isinstance(before, list) else [])][:MOST_TRAININGS],
+            told if isinstance(told, dict) else {},
         )

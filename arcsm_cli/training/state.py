@@ -17,6 +17,7 @@ from arcsm_cli.models.vae import VAE
 from arcsm_cli.models.variate import PosteriorShares
 from arcsm_cli.registry import OBJECTIVES
 from arcsm_cli.training.autoregressive import AutoregressiveTask
+from arcsm_cli.training.distillation import DistillationTask
 from arcsm_cli.training.settings import RunSettings, TrainSettings
 from arcsm_cli.training.shared_gradients import SharedGradients
 from arcsm_cli.training.task import Task
@@ -44,7 +45,7 @@ class TrainState:
 
     def __init__(self, model: Any, settings: Any) -> None:
         self.model = model
-        self.task: Task = VAETask() if isinstance(model, VAE) else AutoregressiveTask()
+        self.task: Task = task_of(model)
         self.settings = settings
         if isinstance(settings, TrainSettings):
             model.low_precision = settings.precision == "bf16"
@@ -283,6 +284,14 @@ class TrainState:
         lengths = {len(curve) for curve in self.history.values()}
         if len(self.pending) != len(expected) or len(lengths) != 1:
             raise DamagedInputError("the resume file's curves are damaged")
+
+
+def task_of(model: Any) -> Task:
+    """Return how a model's kind is trained."""
+    if isinstance(model, VAE):
+        return VAETask()
+    distilled = model.config.quantiles is not None
+    return DistillationTask() if distilled else AutoregressiveTask()
 
 
 def _take(tensors: dict[str, Tensor], name: str, shape: torch.Size) -> Tensor:

@@ -8,7 +8,7 @@ import json
 import signal
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +31,11 @@ class Kind:
 
     Attributes:
         command: what trains it.
-        data: what on.
+        data: what on, or what its teacher is trained on.
         options: that make it, and keep it small.
         samplers: of `arcsm sample`.
         refuses: commands that have no use for it.
+        teacher: the kind that it is made from instead of data.
     """
 
     command: str
@@ -42,11 +43,19 @@ class Kind:
     options: str
     samplers: tuple[str, ...] = ("ode", "langevin", "grid")
     refuses: tuple[str, ...] = ()
-    arguments: list[object] = field(init=False)
+    teacher: str = ""
 
-    def __post_init__(self) -> None:
-        arguments = [self.command, self.data, *self.options.split()]
-        object.__setattr__(self, "arguments", arguments)
+    @property
+    def chain(self) -> list[str]:
+        """The commands that make it, oldest first."""
+        return [*(KINDS[self.teacher].chain if self.teacher else []), self.command]
+
+
+def making(name: str, model: Callable[[str], Path]) -> list[object]:
+    """The command line that makes a kind, but for its output."""
+    kind = KINDS[name]
+    source = model(kind.teacher) if kind.teacher else kind.data
+    return [kind.command, source, *kind.options.split()]
 
 
 _MADE = "--hidden 12,12 --score-hidden 6,6 --batch-size 16 --limit 120"
@@ -73,6 +82,13 @@ KINDS = {
     ),
     "dsm": Kind("train", "gaussian:3", f"{_MADE} --objective dsm --residual"),
     "csm-given-labels": Kind("train", "digits", f"{_MADE} --resize 4 --given labels"),
+    "distilled": Kind(
+        "distill",
+        "gaussian:3",
+        "--examples 8 --contexts 60 --quantile-bins 4 --quantile-hidden 6 --batch-size 16",
+        ("quantile", "ode", "langevin", "grid"),
+        teacher="csm-vectors",
+    ),
     "mle-gaussian": Kind("train", "gaussian:3", f"{_MLE} --likelihood gaussian", *_OF_NORMALISED),
     "mle-mixture": Kind("train", "gaussian:3", f"{_MLE} --sigma-min 0.1", *_OF_NORMALISED),
     "mle-8-bit": Kind("train", "digits", f"{_PIXELCNN} --objective mle", *_OF_NORMALISED),
@@ -102,7 +118,7 @@ def model(call_in: Call, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
     def get(name: str) -> Path:
         if name not in found:
             path = tmp_path_factory.mktemp(name) / "model.safetensors"
-            done = call_in(path.parent, *KINDS[name].arguments, *_FEW, "-q", "-o", path)
+            done = call_in(path.parent, *making(name, get), *_FEW, "-q", "-o", path)
             assert (done.code, done.out, done.err) == (0, b"", "")
             found[name] = path
         return found[name]
@@ -133,7 +149,7 @@ def commands(path: Path) -> list[str]:
 def test_a_stopped_run_goes_on_to_the_weights_of_one_that_was_not(
     name: str, model: Any, start: Start, call: Call, tmp_path: Path
 ) -> None:
-    common = (*KINDS[name].arguments, *_FEW, "-q", "-o", "parts.safetensors")
+    common = (*making(name, model), *_FEW, "-q", "-o", "parts.safetensors")
     running = start(*common)
     running.catch((tmp_path / "parts.safetensors").exists)
     stopped = running.end(signal.SIGUSR1)
@@ -149,7 +165,7 @@ def test_another_seed_gives_other_weights_and_resumes_no_run(
     name: str, model: Any, call: Call, tmp_path: Path
 ) -> None:
     before = model(name).read_bytes()
-    common = (*KINDS[name].arguments, *_FEW, "-q", "--seed", 1)
+    common = (*making(name, model), *_FEW, "-q", "--seed", 1)
     refused = call(*common, "--resume", "-o", model(name))
     assert (refused.code, refused.out, refused.err.count("\n")) == (2, b"", 1)
     assert "--seed" in refused.err
@@ -160,10 +176,10 @@ def test_another_seed_gives_other_weights_and_resumes_no_run(
 
 @each
 def test_a_rate_beyond_sense_ends_in_one_line_and_no_file(
-    name: str, call: Call, tmp_path: Path
+    name: str, model: Any, call: Call, tmp_path: Path
 ) -> None:
     rate = ("--lr", "1e38", "--warmup", 0, "--steps", 30, "-o", "m.safetensors")
-    done = call(*KINDS[name].arguments, *rate, "-q")
+    done = call(*making(name, model), *rate, "-q")
     assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
     assert "diverged" in done.err
     assert list(tmp_path.iterdir()) == []
@@ -189,9 +205,9 @@ def test_samples_depend_on_seed_and_number_alone_and_remember_their_chain(
     assert not np.array_equal(read(tmp_path / "other.h5"), whole)
     assert call("merge", "0.h5", "1.h5", "-o", "joined.h5", "-q").code == 0
     assert np.array_equal(read(tmp_path / "joined.h5"), np.concatenate(parts))
-    trained = KINDS[name].command
-    assert commands(tmp_path / "whole.h5") == [trained, "sample"]
-    assert commands(tmp_path / "joined.h5") == [trained, "sample", "sample", "merge"]
+    made = KINDS[name].chain
+    assert commands(tmp_path / "whole.h5") == [*made, "sample"]
+    assert commands(tmp_path / "joined.h5") == [*made, "sample", "sample", "merge"]
 
 
 @each
@@ -215,7 +231,7 @@ def test_figures_do_not_depend_on_the_batches_and_are_written_beside_the_example
     assert one.json["metrics"] == pytest.approx(other.json["metrics"], rel=1e-4, abs=1e-4)
     assert all(np.isfinite(value) for value in one.json["metrics"].values())
     assert call(*common, "-o", "scored.h5").code == 0
-    assert commands(tmp_path / "scored.h5") == [kind.command, "eval"]
+    assert commands(tmp_path / "scored.h5") == [*kind.chain, "eval"]
     with SampleFile(tmp_path / "scored.h5") as file:
         for figure in [n for n in file.names if n.startswith("statistics/")]:
             mean = float(file.read(0, 6, figure).mean())
@@ -247,7 +263,7 @@ def test_what_a_command_cannot_do_with_a_kind_it_refuses_in_one_line(
 def test_info_and_plot_know_it(name: str, model: Any, call: Call, tmp_path: Path) -> None:
     found = call("info", model(name), "--json").json
     assert found["config"] == contents(model(name))[1]
-    assert [step["command"] for step in found["provenance"]] == [KINDS[name].command]
+    assert [step["command"] for step in found["provenance"]] == KINDS[name].chain
     done = call("plot", model(name), "-o", "curves.png", "-q")
     assert (done.code, done.out, done.err) == (0, b"", "")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
@@ -255,10 +271,10 @@ def test_info_and_plot_know_it(name: str, model: Any, call: Call, tmp_path: Path
 
 @pytest.mark.parametrize("name", ["csm", "mle-8-bit", "vae-csm"])
 def test_training_sampling_and_measuring_join_by_pipes(
-    name: str, program: list[str], environment: dict[str, str], tmp_path: Path
+    name: str, model: Any, program: list[str], environment: dict[str, str], tmp_path: Path
 ) -> None:
     kind, me = KINDS[name], " ".join(program)
-    train = " ".join(map(str, (*kind.arguments, "--steps", 2, "-q", "-o", "-")))
+    train = " ".join(map(str, (*making(name, model), "--steps", 2, "-q", "-o", "-")))
     line = f"{me} {train} | {me} sample - -n 3 -q -o - | {me} info - --json"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", line],

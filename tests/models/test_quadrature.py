@@ -10,9 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
-from arcsm_cli.models.arcsm import Frame
 from arcsm_cli.models.conditional import ConditionalModel, Conditionals
 from arcsm_cli.models.quadrature import grid_density, log_density
 
@@ -30,10 +28,7 @@ kinds = pytest.mark.parametrize("kind", KINDS, ids=lambda k: f"{k['annealing']} 
 
 def repeated(rows: Conditionals, i: int, n: int) -> Conditionals:
     """n times one conditional of many."""
-    assert isinstance(rows.dims, Tensor)
-    copies = [p[i : i + 1].expand(n, -1) for p in rows.projections]
-    frames = [Frame(*(t[i : i + 1].expand(n) for t in frame)) for frame in rows.frames]
-    return Conditionals(rows.owner, copies, rows.dims[i : i + 1].expand(n), frames)
+    return rows.rows(torch.full((n,), i))
 
 
 @torch.no_grad()

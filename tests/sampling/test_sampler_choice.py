@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 
 from arcsm_cli.errors import UsageError
+from arcsm_cli.models.architecture import Quantiles
 from arcsm_cli.registry import SAMPLERS
 from arcsm_cli.sampling.ancestral import Ancestral
 from arcsm_cli.sampling.grid import Grid
 from arcsm_cli.sampling.langevin import Langevin
 from arcsm_cli.sampling.ode import ProbabilityFlow
+from arcsm_cli.sampling.quantile import Quantile
 from arcsm_cli.sampling.samplers import choose_sampler, default_sampler
 
 Make = Callable[..., Any]
@@ -18,6 +20,7 @@ Make = Callable[..., Any]
 JOINT: dict[str, Any] = {"annealing": "joint", "levels": (3.0, 0.1)}
 STAGED: dict[str, Any] = {"annealing": "staged", "levels": (1.0, 0.1)}
 PLAIN: dict[str, Any] = {"annealing": "none", "levels": (0.1,)}
+DISTILLED: dict[str, Any] = JOINT | {"quantiles": Quantiles()}
 LIKELIHOOD: dict[str, Any] = PLAIN | {"likelihood": "gaussian", "context_width": 2}
 
 
@@ -28,6 +31,7 @@ LIKELIHOOD: dict[str, Any] = PLAIN | {"likelihood": "gaussian", "context_width":
         (STAGED, Langevin),
         (PLAIN, Langevin),
         (LIKELIHOOD, Ancestral),
+        (DISTILLED, Quantile),
     ],
 )
 def test_every_model_has_a_default(
@@ -44,7 +48,15 @@ def test_ode_is_refused_where_levels_are_not_joined(
         choose_sampler(random_model(**kind), "ode")
 
 
-@pytest.mark.parametrize("kind", [JOINT, STAGED, PLAIN])
+@pytest.mark.parametrize("kind", [JOINT, PLAIN])
+def test_quantile_is_refused_of_models_that_are_not_distilled(
+    random_model: Make, kind: dict[str, Any]
+) -> None:
+    with pytest.raises(UsageError, match="quantile needs a model that 'arcsm distill' has made"):
+        choose_sampler(random_model(**kind), "quantile")
+
+
+@pytest.mark.parametrize("kind", [JOINT, STAGED, PLAIN, DISTILLED])
 def test_langevin_and_grid_fit_every_model(random_model: Make, kind: dict[str, Any]) -> None:
     model = random_model(**kind)
     assert isinstance(choose_sampler(model, "grid"), Grid)
@@ -90,7 +102,7 @@ def test_ode_starts_approximately_only_if_many_dimensions_drown_in_noise(
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_no_sampler_name_is_left_without_a_sampler(random_model: Make, name: str) -> None:
-    model = random_model(**(LIKELIHOOD if name == "ancestral" else {}))
+    model = random_model(**(LIKELIHOOD if name == "ancestral" else DISTILLED))
     assert choose_sampler(model, name).draws >= 1
 
 
