@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from arcsm_cli import registry
+from arcsm_cli.data.batch import Batch
+from arcsm_cli.data.conditions import Condition, Conditions
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.context import ContextNetwork
 from arcsm_cli.models.restore import make_model, parameter_count
@@ -126,19 +128,27 @@ def test_a_plugin_that_cannot_be_used_is_named_in_one_line(
     assert not (tmp_path / "x.h5").exists()
 
 
+@pytest.mark.parametrize("told", [(), (Condition("age"), Condition("labels", ("a",), (1,)))])
 def test_the_examples_network_is_causal_and_its_walk_is_its_pass(
-    loaded: type[ContextNetwork],
+    told: Conditions, loaded: type[ContextNetwork]
 ) -> None:
-    config = ModelConfig(shape=(5,), levels=(1.0, 0.1), context="decay", memories=4)
+    levels = (1.0, 0.1)
+    config = ModelConfig(shape=(5,), levels=levels, context="decay", memories=4, given=told)
     model = make_model(config)
     assert sum(p.numel() for p in model.parameters()) == parameter_count(config)
     net = model.networks[0].context
     assert isinstance(net, loaded)
     x = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
-    whole = net(x)
-    jacobian = torch.autograd.functional.jacobian(lambda x: net(x).sum((0, 2)), x).sum(1)
+    given = x[:, : len(told)]
+    whole = net(Batch(x, given))
+    jacobian = torch.autograd.functional.jacobian(
+        lambda x: net(Batch(x, given)).sum((0, 2)), x
+    ).sum(1)
     assert torch.equal(jacobian.triu(), torch.zeros(5, 5))
-    walk = net.incremental(x[:, :0])
+    walk = net.incremental(given)
     for d in range(5):
+        if d == 3:
+            walk.select(torch.tensor([2, 0, 2]))
+            x, whole = x[[2, 0, 2]], whole[[2, 0, 2]]
         assert torch.allclose(walk.contexts(), whole[:, d], atol=1e-6)
         walk.append(x[:, d])
