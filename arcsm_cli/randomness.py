@@ -29,6 +29,7 @@ class Purpose(Enum):
     FRAMES = ("index", 5)
     SUBSET = ("index", 6)
     LESSONS = ("index", 7)
+    MEASURED_ORDERS = ("index", 8)
 
     SAMPLES = ("example", 0)
     CORRUPTION = ("example", 1 << 62)

@@ -427,10 +427,16 @@ RULES = Registry(
             tags=("joint", "salt-pepper", "masks"),
             options="arcsm_cli.denoising.options:ParticleOptions",
         ),
+        "known-first": Part(
+            "arcsm_cli.denoising.restorers:known_first",
+            tags=("any-order", "masks"),
+            options="arcsm_cli.denoising.options:KnownFirstOptions",
+        ),
     },
 )
 """Functions (task, **options) to a denoiser, see `arcsm_cli.denoising.restorers`.
 
 Tags: ``joint``, noise is taken off by models of joint annealing alone; ``default``, it is taken
-for models of this kind; ``salt-pepper``, ``masks``, it takes this corruption for what it is.
+for models of this kind; ``salt-pepper``, ``masks``, it takes this corruption for what it is;
+``any-order``, it is of models of any order, whose masks it takes by default.
 """

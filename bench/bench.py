@@ -29,6 +29,11 @@ RATIOS = [
         "pixelcnn_contexts_full_colour",
         "pixelcnn_contexts_incremental_colour",
     ),
+    (
+        "transformer-incremental-contexts",
+        "transformer_contexts_full",
+        "transformer_contexts_incremental",
+    ),
     ("pixelcnn-train-step", "pixelcnn_step_plain", "pixelcnn_step_mle"),
     ("pixelcnn-train-step-same-allocator", "pixelcnn_step_plain_reusing", "pixelcnn_step_mle"),
     ("pixelcnn-train-step-bf16", "pixelcnn_step_plain", "pixelcnn_step_mle_bf16"),
@@ -96,11 +101,12 @@ def _run_case(name: str, threads: int) -> None:
     import torch
     from cases import CASES, peak_megabytes
     from pixelcnn_cases import PIXELCNN_CASES
+    from transformer_cases import TRANSFORMER_CASES
     from vae_cases import VAE_CASES
 
     if threads:
         torch.set_num_threads(threads)
-    seconds = (CASES | PIXELCNN_CASES | VAE_CASES)[name]()
+    seconds = (CASES | PIXELCNN_CASES | TRANSFORMER_CASES | VAE_CASES)[name]()
     print(json.dumps({"seconds": seconds, "megabytes": peak_megabytes()}))
 
 

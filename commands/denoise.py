@@ -60,6 +60,8 @@ def run(
     restorations an example, weighed by how well they foresee the corrupted values to come; the
     slowest, and the one that knows salt-pepper noise and masks for what they are. What a mask hides
     is drawn given all that is known, before it and after it; --average gives the expected values.
+    known-first: of a model trained with --order any, which draws what a mask hides after all that
+    is known, exactly and without particles; --draws N gives the mean of N draws.
 
     Examples are read and written batch by batch, whatever their number; processes started by
     torchrun or srun share the batches.

@@ -27,6 +27,10 @@ from arcsm_cli.registry import METRICS
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torch import Tensor
+
+    from arcsm_cli.models.config import ModelConfig
+
 
 def _metrics(given: list[str] | None, kind: str, *, distances: bool = True) -> list[str]:
     """The metrics that are named, or by default of what is measured, see `METRICS`."""
@@ -73,6 +77,38 @@ def run(
             help="Add the model's last noise level to DATA first; not for data that carry it.",
         ),
     ] = True,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            metavar="PART",
+            show_default="all that is not given",
+            help="Of a model trained with --order any: the variables whose likelihood is measured, "
+            "columns by names or numbers (a,b,3), or of images mask:FILE (an .npy, what is not "
+            "zero, or an image, what is white).",
+        ),
+    ] = None,
+    known: Annotated[  # not `given`, which is what DataOptions calls train's
+        str | None,
+        typer.Option(
+            "--given",
+            metavar="PART",
+            show_default="nothing",
+            help="Of the same: the variables that are known, likewise. Those in neither part are "
+            "unknown. (What a conditional model was told with train --given, it takes from DATA.)",
+        ),
+    ] = None,
+    orders: Annotated[
+        int | None,
+        typer.Option(
+            "--orders",
+            metavar="K",
+            min=1,
+            max=10_000,
+            show_default="one, as the variables stand",
+            help="Of the same: average the likelihood, not its logarithm, over K random orders.",
+        ),
+    ] = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -159,6 +195,10 @@ def run(
     scores on a grid; 'spline' is of what a distilled model draws, and its difference from the
     others says how far that is from its teacher.
 
+    A model trained with --order any gives the likelihood of some variables given any others,
+    exactly: --target A --given B measures log p(A | B), with the others unknown (in nats, and bits
+    per dimension of A).
+
     Of a file without splits that trained the model its test split is measured. Where DATA hold
     examples that trained the model, a line and, in the JSON, overlap say which share of them.
 
@@ -189,6 +229,7 @@ def run(
       arcsm eval g.safetensors 8gaussians --method quadrature --json
       arcsm eval digits.safetensors digits -o scored.h5
       arcsm eval by-label.safetensors digits --metric accuracy
+      arcsm eval any.safetensors table.csv --target price --given rooms,area --orders 8
       arcsm sample m.safetensors -n 500 -o - | arcsm eval - --against digits
       arcsm denoise m.safetensors mnist --corrupt gaussian:0.6 -o - | arcsm eval - --metric psnr
       arcsm eval vae.safetensors mnist --limit 200 --metric ais
@@ -196,6 +237,7 @@ def run(
     """
     from arcsm_cli.distributed.ranks import joined
     from arcsm_cli.evaluation.ais import AnnealedSampling
+    from arcsm_cli.evaluation.any_order import Question
     from arcsm_cli.evaluation.vae_metrics import Likelihoods
     from arcsm_cli.io.provenance import sha256_file
     from arcsm_cli.io.streams import label, local_input, sniff
@@ -219,6 +261,7 @@ def run(
             if ranks.size > 1:
                 raise UsageError(f"{label(file)} holds samples: measuring them takes one process")
             _refuse("is for a VAE", annealing | weighting)
+            _refuse("is for a model", {"--target": target, "--given": known, "--orders": orders})
             if data is not None or method is not None or output is not None:
                 raise UsageError("samples take --against DATA, and neither DATA, --method nor -o")
             result = _samples(
@@ -236,8 +279,12 @@ def run(
             checkpoint, model = load_any(path)
             named = (label(file), sha256_file(path), data)
             source = Source(*named, checkpoint, model.to(torch_device))
-            target = Target(output, batch_size, force)
+            whole = Target(output, batch_size, force)
             if isinstance(model, VAE):
+                _refuse(
+                    "is for autoregressive models",
+                    {"--target": target, "--given": known, "--orders": orders},
+                )
                 if method is not None or not perturb:
                     raise UsageError(f"--method and --no-perturb: {label(file)} holds a VAE")
                 names = _metrics(metric, "vae")
@@ -252,13 +299,20 @@ def run(
                     precision == "bf16",
                     seed,
                 )
-                result = measure_vae(source, options, how, target, feature_weights, ranks)
+                result = measure_vae(source, options, how, whole, feature_weights, ranks)
             else:
                 _refuse("is for a VAE", annealing | weighting)
                 if feature_weights is not None:
                     raise UsageError("--feature-weights is for samples, with --metric fid or kid")
                 names = _metrics(metric, "model")
-                result = measure_model(source, options, names, method, perturb, target, ranks)
+                asked = Question.of(
+                    model.config,
+                    None if target is None else _part("--target", target, model.config),
+                    None if known is None else _part("--given", known, model.config),
+                    orders,
+                    options.seed,
+                )
+                result = measure_model(source, options, names, method, perturb, whole, ranks, asked)
         else:
             raise DamagedInputError(
                 f"{label(file)}: neither a checkpoint (safetensors) nor samples (HDF5) of arcsm"
@@ -266,6 +320,24 @@ def run(
     if output == "-" or not ranks.is_first:
         return
     print_result(result if json else _readable(result), json=json)
+
+
+def _part(option: str, text: str, config: "ModelConfig") -> "Tensor":
+    """The variables that an option names, bool of an example's shape."""
+    import torch
+
+    from arcsm_cli.data.columns import chosen
+    from arcsm_cli.denoising.methods import read_mask
+
+    kind, colon, file = text.partition(":")
+    if colon and kind == "mask":
+        return read_mask(file, config.shape)
+    if config.is_image:
+        raise UsageError(f"{option} {text}: the variables of images are named as mask:FILE")
+    found = torch.zeros(config.shape, dtype=torch.bool)
+    columns = DataOptions(columns=text)
+    found[chosen(columns, config.columns or None, config.shape[0], "the model", option)] = True
+    return found
 
 
 def _refuse(why: str, options: dict[str, Any]) -> None:

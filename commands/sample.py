@@ -3,7 +3,7 @@
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -47,6 +47,23 @@ def _shard(text: str | None, count: int) -> range:
     return range(count * i // n, count * (i + 1) // n)
 
 
+def _known_rows(source: str, model: Any, name: str) -> "torch.Tensor":
+    """Read what ``--known`` says of examples of a model, (N, *shape) with NaN for the unknown."""
+    from arcsm_cli.data.known import read_known
+    from arcsm_cli.models.any_order import whole_places
+    from arcsm_cli.models.architecture import ANY
+
+    if getattr(model.config, "order", None) != ANY:
+        raise UsageError(
+            f"--known is for models trained with --order any: {name} does not draw some variables "
+            "given any others"
+        )
+    rows = read_known(source, model.config.shape, model.config.columns)
+    if whole_places(rows.isnan(), model.config.shape) is None:
+        raise UsageError(f"--known {source}: some channels of a pixel are known without the others")
+    return rows
+
+
 def run(
     model: Model,
     output: Output,
@@ -57,7 +74,7 @@ def run(
             "-n",
             metavar="N",
             min=1,
-            show_default="64; 8 of each of several labels; all rows of --given",
+            show_default="64; 8 of each of several labels; all rows of --given or --known",
             help="How many samples.",
         ),
     ] = None,
@@ -90,6 +107,17 @@ def run(
             "the mean given the code.",
         ),
     ] = False,
+    known: Annotated[
+        str | None,
+        typer.Option(
+            "--known",
+            metavar="FILE",
+            show_default="none",
+            help="Draw what is missing in the rows of FILE, of a model trained with --order any: a "
+            "table with some of its columns or with empty cells, or .npy with NaN. Sample i "
+            "completes row i; with fewer rows than samples they are taken in turn.",
+        ),
+    ] = None,
     clip: Annotated[bool, typer.Option("--clip/--no-clip", help="Clip images to [0, 1].")] = True,
     shard: Annotated[
         str | None,
@@ -122,6 +150,7 @@ def run(
       arcsm sample by-label.safetensors --label 0,1,2 -n 30 -o some.h5 --png rows.png
       arcsm sample by-quality.safetensors --given rows.csv -o wines.csv
       arcsm sample m.safetensors -n 10000 --shard 2/4 -o part-2.h5
+      arcsm sample any.safetensors --known rows.csv -o completed.csv
       arcsm sample m.safetensors -n 8 --sampler langevin --steps 50 -o - | arcsm info -
     """
     import torch
@@ -153,6 +182,12 @@ def run(
             checkpoint, network = load_any(path)
             digest = sha256_file(path)
         network = network.to(torch_device)
+        inputs = {label(model): digest}
+        rows = None
+        if known is not None:
+            rows = _known_rows(known, network, label(model))
+            inputs[label(known)] = sha256_file(known)
+            count = count or len(rows)
         if png is not None and not network.config.is_image:
             raise UsageError("--png draws images; 'arcsm plot' draws vectors")
         conditions = () if isinstance(network, VAE) else network.config.given
@@ -175,7 +210,6 @@ def run(
             own = {name: value for name, value in drawing.items() if name != "sampler"}
             drawer = choose_sampler(network, drawing.get("sampler"), **own)
             draw = partial(sample, network, drawer, denoise=denoise)
-        inputs = {label(model): digest}
         if given is not None and os.path.isfile(given):
             inputs[given] = sha256_file(Path(given))
         entry = provenance_entry(seed=seed, inputs=inputs)
@@ -185,10 +219,12 @@ def run(
             for start in ranks.starts(len(indices), batch_size):
                 part = indices[start : start + batch_size]
                 told = {} if not conditions else {"given": plan.rows(part).given}
+                kept = {} if rows is None else {"known": rows[[i % len(rows) for i in part]]}
                 drawn = draw(
                     SampleNoise(seed, part, torch_device),
                     tick=lambda done, n=len(part): bar.update(done * n),
                     **told,
+                    **kept,
                 ).cpu()
                 if not drawn.isfinite().all():
                     if "step_size" in drawing:

@@ -79,6 +79,7 @@ def run(
       arcsm train more.csv --init table.safetensors -o more.safetensors
       arcsm train cifar10 --context pixelcnn --size base --precision bf16 -o cifar.safetensors
       arcsm train mnist --context pixelcnn --objective mle -o pixelcnn.safetensors
+      arcsm train table.csv --context transformer --order any -o any.safetensors
       arcsm train digits --steps 300 -o - | arcsm sample - -n 16 -o digits.h5
     """
     from arcsm_cli.data.given import conditions_of, told
@@ -105,7 +106,9 @@ def run(
             own = bool({"sigma_max", "sigma_min", "levels"} & noise.keys())
             config = start.fitted(config, own_levels=own)
         train, valid = (told(part, config.given) for part in (loaded.train, loaded.valid))
-        settings = chosen.about(examples=len(train), image=config.is_image).settings(
+        settings = chosen.about(
+            examples=len(train), image=config.is_image, rates=config.network.rates
+        ).settings(
             objective=goal.objective,
             seed=seed,
             checkpoint_every=keeping.checkpoint_every,

@@ -17,7 +17,11 @@ _log = logging.getLogger(__name__)
 
 
 def chosen(
-    options: DataOptions, names: Sequence[str] | None, count: int, where: str
+    options: DataOptions,
+    names: Sequence[str] | None,
+    count: int,
+    where: str,
+    option: str = "--columns",
 ) -> list[int] | None:
     """Return the columns that ``--columns`` and ``--drop`` leave, None for all as they are.
 
@@ -26,6 +30,7 @@ def chosen(
             place unless it is a name.
         count: how many columns there are.
         where: the input, for messages.
+        option: what names the columns that are taken, for messages.
 
     Raises:
         UsageError: there is no such column, one is named twice, or none is left.
@@ -34,7 +39,7 @@ def chosen(
         >>> chosen(DataOptions(columns="c,1"), ["a", "b", "c"], 3, "t.csv")
         [2, 0]
     """
-    taken = column_list("--columns", options.columns)
+    taken = column_list(option, options.columns)
     left_out = column_list("--drop", options.drop)
     given = set(given_columns(options, names, count, where).values())
     if not taken and not left_out and not given:
@@ -52,7 +57,7 @@ def chosen(
             raise UsageError(f"{option} {','.join(wanted)}: names a column of {where} twice")
         return found
 
-    kept = found("--columns", taken) or list(range(count))
+    kept = found(option, taken) or list(range(count))
     dropped = set(found("--drop", left_out)) | given
     kept = [i for i in kept if i not in dropped]
     if not kept:

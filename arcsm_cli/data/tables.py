@@ -51,7 +51,9 @@ class Table(NamedTuple):
     beside: tuple[Beside, ...] = ()
 
 
-def read_table(path: Path, options: DataOptions | None = None, *, values: bool = True) -> Table:
+def read_table(
+    path: Path, options: DataOptions | None = None, *, values: bool = True, gaps: bool = False
+) -> Table:
     """Read a table of numbers.
 
     Cells are parted by ``;``, tabs, ``,``, ``|`` or white space, whichever is found first in
@@ -63,6 +65,7 @@ def read_table(path: Path, options: DataOptions | None = None, *, values: bool =
         options: ``header`` decides whether there is one; ``columns`` and ``drop`` choose columns,
             so that others need not hold numbers; those of ``given`` may hold texts.
         values: whether columns are read beside those of ``given``.
+        gaps: cells may be missing (see `arcsm_cli.data.headers.MISSING`); their value is NaN.
 
     Raises:
         DamagedInputError: A cell is not a finite number (the message names the column and the
@@ -84,7 +87,7 @@ def read_table(path: Path, options: DataOptions | None = None, *, values: bool =
         with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
             delimiter = _sniff(file)
             file.seek(0)
-            parser = _Parser(where, options or DataOptions(), delimiter, values=values)
+            parser = _Parser(where, options or DataOptions(), delimiter, values=values, gaps=gaps)
             return parser.parse(_rows(file, delimiter))
     except csv.Error as error:
         raise DamagedInputError(
@@ -147,10 +150,10 @@ class _Parser:
     """One reading of a table: from rows of cells to numbers and names."""
 
     def __init__(
-        self, where: str, options: DataOptions, delimiter: str | None, *, values: bool
+        self, where: str, options: DataOptions, delimiter: str | None, *, values: bool, gaps: bool
     ) -> None:
         self.where = where
-        self.reads_values = values
+        self.reads_values, self.gaps = values, gaps
         self.options = options
         self.delimiter = delimiter
         self.names: tuple[str, ...] | None = None
@@ -213,6 +216,7 @@ class _Parser:
         """Settle the columns from the header and the first row of numbers."""
         self.trailing = (
             self.delimiter is not None
+            and not self.gaps
             and len(cells) > 1
             and cells[-1].strip() == ""
             and (header is None or (len(header) >= len(cells) and header[-1].strip() == ""))
@@ -240,6 +244,8 @@ class _Parser:
 
     def _numbers(self, number: int, cells: list[str], values: "array.array[float]") -> None:
         kept = cells if self.kept is None else [cells[i] for i in self.kept]
+        if self.gaps:
+            kept = ["nan" if is_missing(cell) else cell for cell in kept]
         try:
             if "_" in "".join(kept):  # float() takes them between digits
                 raise ValueError
@@ -286,7 +292,8 @@ class _Parser:
         return tuple(found)
 
     def _check_finite(self, table: NDArray[np.float64], lines: Sequence[int]) -> None:
-        bad = np.argwhere(~(np.abs(table) <= np.finfo(np.float32).max))
+        sound = np.abs(table) <= np.finfo(np.float32).max
+        bad = np.argwhere(~(sound | np.isnan(table) if self.gaps else sound))
         if len(bad):
             row, place = bad[0]
             column = int(place) if self.kept is None else self.kept[place]

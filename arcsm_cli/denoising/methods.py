@@ -21,6 +21,7 @@ from arcsm_cli.denoising.corruption import Corruption, Gaussian, Mask, SaltPeppe
 from arcsm_cli.denoising.restorers import Denoiser, Task
 from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError
 from arcsm_cli.io.streams import label
+from arcsm_cli.models.architecture import ANY
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.options import check_parts
 from arcsm_cli.registry import RULES, any_of
@@ -133,7 +134,9 @@ def choose_denoiser(
     needs = "masks" if isinstance(corruption, Mask) else ""
     if isinstance(corruption, SaltPepper) and joint:
         needs = "salt-pepper"
-    method = RULES.check(settings.method) if settings.method else _default(joint, needs)
+    free = needs == "masks" and model.config.order == ANY
+    default = RULES.tagged("any-order")[0] if free else _default(joint, needs)
+    method = RULES.check(settings.method) if settings.method else default
     masked = needs == "masks"
     _check(model, method, masked, settings)
     if masked or RULES.has(method, needs):
@@ -164,6 +167,8 @@ def _check(model: ARCSM, method: str, masked: bool, settings: Settings) -> None:
             f"--method {method} does not weigh hidden values by the known ones that come later: "
             f"masks take --method {any_of(RULES.tagged('masks'))}"
         )
+    if RULES.has(method, "any-order") and not (masked and model.config.order == ANY):
+        raise UsageError(f"--method {method} is for masks, of models trained with --order any")
     if RULES.has(method, "joint") and model.config.annealing != "joint" and not masked:
         fitting = [name for name in RULES if not RULES.has(name, "joint")]
         raise UsageError(

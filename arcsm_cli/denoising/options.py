@@ -17,7 +17,7 @@ class Restoring:
         "",
         "How to restore; see below.",
         names=RULES,
-        shown="ode; particles for salt-pepper and masks",
+        shown="ode; particles for salt-pepper and masks; known-first for masks of any order",
     )
     sigma: float = option(
         1.0,
@@ -62,4 +62,17 @@ class ParticleOptions:
         "Give one of the particles, drawn by its weight, or their average.",
         flags=("--draw/--average",),
         shown="draw for masks, average else",
+    )
+
+
+@dataclass(frozen=True)
+class KnownFirstOptions:
+    """Of ``known-first``."""
+
+    draws: int = option(
+        1,
+        "Of known-first, give the mean of N draws for each example.",
+        metavar="N",
+        least=1,
+        shown="1, a draw",
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from arcsm_cli.data.batch import Batch
@@ -23,9 +24,12 @@ from arcsm_cli.denoising.rules import (
 from arcsm_cli.denoising.single_step import parallel
 from arcsm_cli.denoising.walk import restore
 from arcsm_cli.errors import UsageError
+from arcsm_cli.models.any_order import whole_places
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.randomness import SampleNoise
+from arcsm_cli.sampling.draw import sample
 from arcsm_cli.sampling.langevin import Langevin
+from arcsm_cli.sampling.samplers import default_sampler
 
 Tick = Callable[[int], None]
 
@@ -67,6 +71,37 @@ class Denoiser:
             draw=self.draw,
             tick=tick,
         )
+
+
+@dataclass(frozen=True)
+class KnownFirst(Denoiser):
+    """Draws what is hidden after all that is known, of models of any order: exactly, one by one.
+
+    Attributes:
+        hidden: bool (D,), in the model's order.
+        draws: whose mean is given.
+    """
+
+    hidden: Tensor = field(default_factory=lambda: torch.empty(0))
+    draws: int = 1
+
+    def __call__(self, observed: Batch | Tensor, noise: SampleNoise, tick: Tick) -> Tensor:
+        """See `Denoiser`."""
+        observed, sampler = Batch.of(observed), default_sampler(self.model)
+        known = self.model.unsort(observed.x.masked_fill(self.hidden, torch.nan))
+        total = torch.zeros_like(observed.x)
+        for i in range(self.draws):
+            drawn = sample(
+                self.model,
+                sampler,
+                noise,
+                given=observed.given,
+                known=known,
+                denoise=True,
+                tick=tick if i == 0 else None,
+            )
+            total += self.model.sort(drawn)
+        return total / self.draws
 
 
 @dataclass(frozen=True)
@@ -133,10 +168,31 @@ def particles(
     return Denoiser(model, _posterior(task), count, late, draw)
 
 
+def known_first(task: Task, draws: int = 1) -> Denoiser:
+    """Draw what a mask hides after all that is known.
+
+    Raises:
+        UsageError: the mask hides some channels of a pixel alone.
+    """
+    assert isinstance(task.corruption, Mask)
+    hidden = task.corruption.hidden
+    if whole_places(hidden, task.model.config.shape) is None:
+        raise UsageError(
+            "--corrupt mask: hides some channels of a pixel without the others: use "
+            "--method particles"
+        )
+    return KnownFirst(task.model, None, hidden=_in_order(hidden, task.model), draws=draws)
+
+
+def _in_order(hidden: Tensor, model: ARCSM) -> Tensor:
+    """Return which dimensions are hidden in the model's order, bool (D,)."""
+    return hidden.flatten()[model.order.cpu()].to(model.mean.device)
+
+
 def _posterior(task: Task) -> Rule:
     model, corruption = task.model, task.corruption
     if isinstance(corruption, Mask):
-        hidden = corruption.hidden.flatten()[model.order.cpu()].to(model.mean.device)
+        hidden = _in_order(corruption.hidden, model)
         joint = model.config.annealing == "joint"
         blur = max(BLUR, model.sigma_min) if joint else model.sigma_min
         return MaskPosterior(hidden, model.sigma_min, blur)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from arcsm_cli.data.options import DataOptions
     from arcsm_cli.data.stream import Examples
     from arcsm_cli.distributed.ranks import Ranks
+    from arcsm_cli.evaluation.any_order import Question
     from arcsm_cli.evaluation.figures import Found
     from arcsm_cli.evaluation.vae_metrics import Likelihoods
     from arcsm_cli.io.checkpoint import Checkpoint
@@ -73,6 +74,7 @@ def measure_model(
     perturb: bool,
     target: Target,
     ranks: "Ranks",
+    question: "Question | None" = None,
 ) -> dict[str, Any]:
     """Return what ``arcsm eval`` prints of an autoregressive model; {} on all ranks but the first.
 
@@ -81,6 +83,7 @@ def measure_model(
         method: of the likelihood, or None.
         perturb: whether to add the model's last noise level to DATA.
         ranks: share the examples.
+        question: the part of the variables that is asked for, if not all in one order.
 
     Raises:
         ArcsmError: options that do not fit the model, data that do not, an output in the way.
@@ -102,7 +105,8 @@ def measure_model(
     name, model = source.name, source.model
     if target.output is not None:
         check_sample_output(target.output, force=target.force)
-    metrics = metrics or [m for m in metrics_of(model) if not METRICS.has(m, "labels")]
+    all_of_it = [m for m in metrics_of(model) if not METRICS.has(m, "labels")]
+    metrics = metrics or [m for m in all_of_it if question is None or m in ("nll", "bpd")]
     for metric in metrics:
         if metric not in metrics_of(model) and METRICS.has(metric, "labels"):
             given = names_of(model.config.given)
@@ -113,6 +117,10 @@ def measure_model(
             raise UsageError(f"--metric {metric} is of scores, {name} has none: use nll or bpd")
     if method is not None and not {"nll", "bpd", "accuracy"} & set(metrics):
         raise UsageError(f"--method {method} applies to the metrics nll, bpd and accuracy alone")
+    asked = None if question is None else question.dimensions(model)
+    count = 0 if asked is None else int(asked.sum())
+    if question is not None and not set(metrics) <= {"nll", "bpd"}:
+        raise UsageError("--target, --given and --orders apply to the metrics nll and bpd alone")
     trained = Trained.of(source.checkpoint)
     stream = open_stream(
         source.data,
@@ -134,6 +142,7 @@ def measure_model(
             perturb=perturb,
             batch_size=target.batch_size or 128,
             seed=options.seed,
+            question=question,
             ranks=ranks,
         )
         with progress(len(examples), "evaluating") as bar:
@@ -144,15 +153,19 @@ def measure_model(
         "model": name,
         "data": examples.name,
         "examples": len(examples),
-        "metrics": summary(model, figures, metrics),
+        "metrics": summary(model, figures, metrics, count),
     } | overlap
     if given := model.config.given:
         result["given"] = names_of(given)
     if {"nll", "accuracy"} & figures.keys():
         result["density"] = density_text(model, perturbed=perturb)
         result["method"] = method or default_method(model)
-        if "bpd" in metrics and (floor := noise_bpd(model)) is not None:
+        if "bpd" in metrics and (floor := noise_bpd(model, asked)) is not None:
             result["bpd_of_the_noise_alone"] = floor
+    if question is not None:
+        places = [int(part.sum()) for part in (question.target, question.given)]
+        result |= {"target_places": places[0], "given_places": places[1]}
+        result["orders"] = question.orders or 1
     return result
 
 

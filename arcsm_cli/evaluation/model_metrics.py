@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from arcsm_cli.data.batch import Batch
 from arcsm_cli.data.given import classes
 from arcsm_cli.data.stream import Examples
 from arcsm_cli.distributed.ranks import SOLO, Ranks
+from arcsm_cli.evaluation.any_order import Question, part_log_likelihood
 from arcsm_cli.evaluation.classifying import figures_of_labels
 from arcsm_cli.evaluation.figures import Found, check_shape, found_in, labels_beside
 from arcsm_cli.evaluation.readings import figures_of, log_scale
@@ -31,6 +33,7 @@ def evaluate(
     perturb: bool = True,
     batch_size: int = 128,
     seed: int = 0,
+    question: Question | None = None,
     ranks: Ranks = SOLO,
 ) -> Iterator[Found]:
     """Evaluate examples batch by batch; they come with the noise that they were evaluated with.
@@ -44,6 +47,7 @@ def evaluate(
             8-bit values.
         batch_size: examples at a time; the figures do not depend on it.
         seed: of the perturbation; example i's noise depends on the seed and i alone.
+        question: measure ``nll`` of a part of the variables given another.
         ranks: share the batches, all of which the first one gets; see `Ranks.in_order`.
 
     Raises:
@@ -60,7 +64,11 @@ def evaluate(
         if perturb and model.sigma_min > 0:
             noise = SampleNoise(seed, indices, rows.x.device, Purpose.MEASURED)
             rows = rows.holding(rows.x + model.sigma_min * noise.normal(rows.x.shape[1]))
-        figures = figures_of(model, rows, names, method)
+        if question is None:
+            figures = figures_of(model, rows, names, method)
+        else:
+            log_p = part_log_likelihood(model, rows, question, method)
+            figures = {"nll": log_scale(model, question.dimensions(model)) - log_p}
         if labels:
             figures |= figures_of_labels(model, rows, method)
         return Found(model.unsort(rows.x).cpu(), figures, labels_beside(model, rows))
@@ -81,24 +89,35 @@ def is_discrete(model: AutoregressiveModel) -> bool:
     return isinstance(model, ARMLE) and model.head.discrete
 
 
-def bits_per_dimension(model: AutoregressiveModel, nll: float) -> float:
-    """Return bits/dim of a density of images on the 0..255 scale, or of vectors in file units."""
-    bits = nll / (model.config.dimensions * math.log(2))
+def bits_per_dimension(model: AutoregressiveModel, nll: float, dimensions: int = 0) -> float:
+    """Return bits/dim of a density of images on the 0..255 scale, or of vectors in file units.
+
+    Arguments:
+        dimensions: how many the density is of, if not of all.
+    """
+    bits = nll / ((dimensions or model.config.dimensions) * math.log(2))
     return bits + math.log2(127.5) if model.config.is_image and not is_discrete(model) else bits
 
 
 def summary(
-    model: AutoregressiveModel, figures: dict[str, np.ndarray[Any, Any]], metrics: list[str]
+    model: AutoregressiveModel,
+    figures: dict[str, np.ndarray[Any, Any]],
+    metrics: list[str],
+    dimensions: int = 0,
 ) -> dict[str, float]:
-    """Return the mean of each metric, and the standard error of the mean under ``NAME_se``."""
+    """Return the mean of each metric, and the standard error of the mean under ``NAME_se``.
+
+    Arguments:
+        dimensions: how many the figures are of, if not of all.
+    """
     result: dict[str, float] = {}
     for name in metrics:
         values = np.asarray(figures["nll" if name == "bpd" else name], np.float64)
         mean = float(values.mean())
         error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
         if name == "bpd":
-            error /= model.config.dimensions * math.log(2)
-            mean = bits_per_dimension(model, mean)
+            error /= (dimensions or model.config.dimensions) * math.log(2)
+            mean = bits_per_dimension(model, mean, dimensions)
         result |= {name: mean, f"{name}_se": error}
     return result
 
@@ -118,10 +137,14 @@ def density_text(model: AutoregressiveModel, *, perturbed: bool) -> str:
     return f"{where} plus normal noise of sigma {sigma:g}{scale}{how}"
 
 
-def noise_bpd(model: AutoregressiveModel) -> float | None:
-    """Return the bits/dim of the added noise by itself: the figure of data without entropy."""
+def noise_bpd(model: AutoregressiveModel, dimensions: Tensor | None = None) -> float | None:
+    """Return the bits/dim of the added noise by itself: the figure of data without entropy.
+
+    Arguments:
+        dimensions: which figures are of, bool (D,); None for all.
+    """
     if model.sigma_min == 0:
         return None
+    count = model.config.dimensions if dimensions is None else int(dimensions.sum())
     nats = 0.5 * math.log(2 * math.pi * math.e) + math.log(model.sigma_min)
-    scaled = nats * model.config.dimensions + log_scale(model)
-    return bits_per_dimension(model, scaled)
+    return bits_per_dimension(model, nats * count + log_scale(model, dimensions), count)

@@ -84,9 +84,17 @@ def multiscale(reading: Reading) -> Tensor:
     return vectors(reading.table)
 
 
-def log_scale(model: AutoregressiveModel) -> float:
+def log_scale(model: AutoregressiveModel, dimensions: Tensor | None = None) -> float:
     """Return what turns a vector's density in the model's scale to file units, in nats.
 
     Zero for images, whose densities are stated in the [-1, 1] scale.
+
+    Arguments:
+        dimensions: which the density is of, bool (D,); None for all.
     """
-    return 0.0 if model.config.is_image else model.units.log_scale
+    if model.config.is_image:
+        return 0.0
+    if dimensions is None:
+        return model.units.log_scale
+    scale = torch.tensor(model.config.data_scale, dtype=torch.float64).expand(len(dimensions))
+    return float(scale[dimensions].log().sum())

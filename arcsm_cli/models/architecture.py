@@ -12,7 +12,9 @@ from arcsm_cli.models.networks import NetworkOptions
 from arcsm_cli.options import MOST_UNITS, option, options_of_part
 from arcsm_cli.registry import CONTEXTS, OBJECTIVES
 
-ORDERS = NetworkOptions.orders
+ANY = "any"
+"""All orders: the model gives the conditionals of each of them."""
+ORDERS = (*NetworkOptions.orders, ANY)
 ANNEALINGS = ("joint", "staged", "none")
 LIKELIHOODS = ("gaussian", "logistic-mixture", "discretized-logistic-mixture")
 FRAMES = ("linear", "contexts")
@@ -32,7 +34,9 @@ def _frames(known: Any) -> str:
     # Of images many pixels hardly vary in training data, and do elsewhere. Without noise nothing
     # keeps a scale from vanishing.
     few = not known.image and known.dimensions <= _MOST_PREDICTED
-    return "linear" if few and not known.likelihood and known.sigma_min > 0 else "none"
+    if not few or known.likelihood or known.sigma_min == 0:
+        return "none"
+    return "contexts" if known.order == ANY else "linear"  # predictions follow one order
 
 
 def _score_layers(known: Any) -> tuple[int, ...]:
@@ -73,7 +77,7 @@ class Architecture:
         choices=("none", *FRAMES),
         needs=_SCORES,
         follows=_frames,
-        shown="linear for noisy vectors up to 1,024 values, else none",
+        shown="linear for noisy vectors up to 1,024 values (contexts for any order), else none",
     )
     score_hidden: tuple[int, ...] = option(
         (64, 64),
@@ -84,7 +88,11 @@ class Architecture:
         follows=_score_layers,
         shown="64,64 for images; for vectors 48,48, or 24,24 beyond 16 values",
     )
-    order: str = option("raster", "Order of the variables.", choices=ORDERS)
+    order: str = option(
+        "raster",
+        "Order of the variables; any trains over random ones, for what is known in part.",
+        choices=ORDERS,
+    )
     order_seed: int = option(0, "Which random order.", metavar="N", least=0, most=2**63 - 1)
 
 
@@ -92,7 +100,8 @@ def _likelihood(known: Any) -> str:
     if not OBJECTIVES.has(known.objective, "densities"):
         return ""
     clean = CONTEXTS.has(known.context, "sites") and not known.given.get("sigma_min")
-    return DISCRETIZED if clean else MIXTURE
+    # Before the data are known, those that most networks of whole pixels are for.
+    return DISCRETIZED if clean and getattr(known, "image", True) else MIXTURE
 
 
 @dataclass(frozen=True)
@@ -113,7 +122,8 @@ class Conditionals:
         choices=LIKELIHOODS,
         needs=_DENSITIES,
         follows=_likelihood,
-        shown="discretized-logistic-mixture for pixelcnn without noise, else logistic-mixture",
+        shown="discretized-logistic-mixture for images without noise by pixelcnn or transformer, "
+        "else logistic-mixture",
     )
     components: int = option(
         10, "Logistic components of a mixture.", metavar="N", least=1, most=4096, needs=_DENSITIES

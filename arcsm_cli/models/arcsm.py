@@ -160,6 +160,6 @@ class ARCSM(AutoregressiveModel):
         )
         return p.pull * centred + p.gain * f, p.pull + p.gain * p.c_in * df
 
-    def incremental(self, given: Tensor) -> list[IncrementalContexts]:
+    def incremental(self, given: Tensor, order: Tensor | None = None) -> list[IncrementalContexts]:
         """Return one incremental context evaluation per stage, of examples given (B, G)."""
-        return [stage.context.incremental(given) for stage in self.networks]
+        return [stage.begin(given, order) for stage in self.networks]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from arcsm_cli.data.batch import Batch
 from arcsm_cli.data.conditions import feature_count
 from arcsm_cli.models.config import ModelConfig
-from arcsm_cli.models.context import ContextNetwork
+from arcsm_cli.models.context import ContextNetwork, IncrementalContexts
 from arcsm_cli.models.frames import FramedContexts
 from arcsm_cli.models.order import variable_order
 from arcsm_cli.models.units import FileUnits
@@ -30,6 +30,17 @@ class Stage(nn.Module):
             linear = config.frames == "linear"
             features = feature_count(config.given)
             self.context = FramedContexts(self.context, mean, sd, linear=linear, features=features)
+
+    def begin(self, given: Tensor, order: Tensor | None = None) -> IncrementalContexts:
+        """Return an incremental context evaluation of B examples.
+
+        Arguments:
+            given: (B, G).
+            order: (B, P), of a model of any order; None for the model's own.
+        """
+        if order is None:
+            return self.context.incremental(given)
+        return self.context.visiting(given, order)
 
 
 class AutoregressiveModel(nn.Module):

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from arcsm_cli.data.batch import Batch
+from arcsm_cli.models.any_order import visits
 from arcsm_cli.models.arcsm import ARCSM, Frame, Preconditioning
 from arcsm_cli.models.quantile import QuantileFunction
 
@@ -69,9 +70,9 @@ class ConditionalModel:
             self._constants[key] = LevelConstants(self.model, sigma, level)
         return self._constants[key]
 
-    def walk(self, given: Tensor) -> ScoreWalk:
-        """Start B examples, of which ``given`` (B, G) is known."""
-        return ScoreWalk(self, given)
+    def walk(self, given: Tensor, order: Tensor | None = None) -> ScoreWalk:
+        """Start B examples, of which ``given`` (B, G) is known; see `ScoreWalk`."""
+        return ScoreWalk(self, given, order)
 
     def of_rows(self, contexts: list[Tensor], dims: int | Tensor) -> Conditionals:
         """Return N conditionals by their contexts (N, C), one a stage; see `Conditionals`."""
@@ -86,16 +87,23 @@ class ConditionalModel:
 
 
 class ScoreWalk:
-    """A batch of examples in the making; see `arcsm_cli.sampling.draw.Walk`."""
+    """A batch of examples in the making; see `arcsm_cli.sampling.draw.Walk`.
 
-    def __init__(self, owner: ConditionalModel, given: Tensor) -> None:
+    Arguments:
+        given: (B, G).
+        order: (B, P), in which the examples visit their places; None for the model's own.
+    """
+
+    def __init__(self, owner: ConditionalModel, given: Tensor, order: Tensor | None = None) -> None:
         self.owner = owner
-        self.states = owner.model.incremental(given)
+        self.states = owner.model.incremental(given, order)
+        self.dims = visits(order, owner.model.config.dimensions)
         self.d = 0
 
     def conditionals(self) -> Conditionals:
         """Return the next dimension's conditionals."""
-        return self.owner.of_rows([state.contexts() for state in self.states], self.d)
+        contexts = [state.contexts() for state in self.states]
+        return self.owner.of_rows(contexts, self.dims[self.d])
 
     def append(self, x: Tensor) -> None:
         """Fix the next dimension's values (B,) and move on."""
@@ -107,6 +115,8 @@ class ScoreWalk:
         """Go on with these rows (B,) of the batch: row i becomes rows[i]."""
         for state in self.states:
             state.select(rows)
+        if isinstance(self.dims, Tensor):
+            self.dims = self.dims[:, rows]
 
 
 class Conditionals:

@@ -11,6 +11,7 @@ from arcsm_cli.data.conditions import Conditions, problem, read_conditions
 from arcsm_cli.errors import DamagedInputError, UnavailableError
 from arcsm_cli.io.column_names import sound_names
 from arcsm_cli.models.architecture import (
+    ANY,
     DISCRETIZED,
     FRAME_WIDTH,
     Architecture,
@@ -167,6 +168,9 @@ class ModelConfig(Architecture, Conditionals):
             "columns must be the names of D columns of vectors": not self.columns
             or (len(self.shape) == 1 and sound_names(self.columns, self.shape[0])),
             "frames are of models without a likelihood": not (self.has_frames and self.likelihood),
+            "linear frames follow one order; order any takes contexts or none": not (
+                self.frames == "linear" and self.order == ANY
+            ),
             "quantiles are of models without a likelihood": not (
                 self.quantiles and self.likelihood
             ),

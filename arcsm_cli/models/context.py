@@ -122,6 +122,17 @@ class ContextNetwork(nn.Module, ABC):
             given: (B, G), what they are conditioned on; see `arcsm_cli.data.batch.Batch`.
         """
 
+    def visiting(self, given: Tensor, order: Tensor) -> IncrementalContexts:
+        """Return the same for examples that visit places in orders of their own.
+
+        For networks whose options have ``any`` among their ``orders``; see `Batch.order`.
+
+        Arguments:
+            given: (B, G).
+            order: (B, P).
+        """
+        raise NotImplementedError(f"{type(self).__name__} follows one order")
+
     def start_at(self, context: Tensor) -> None:
         """Move the fresh weights so that contexts begin near a vector (C,), where that is easy."""
         return None

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from arcsm_cli.data.batch import Batch
+from arcsm_cli.models.any_order import visits
 from arcsm_cli.models.context import ContextNetwork, IncrementalContexts
 from arcsm_cli.models.prediction import linear_prediction, log_size, scale_prediction
 
@@ -151,15 +152,27 @@ class FramedContexts(ContextNetwork):
 
     def incremental(self, given: Tensor) -> IncrementalContexts:
         """Return an incremental evaluation for B examples given (B, G)."""
-        return _IncrementalFrames(self, given)
+        return _IncrementalFrames(self, self.inner.incremental(given), given, None)
+
+    def visiting(self, given: Tensor, order: Tensor) -> IncrementalContexts:
+        """See `ContextNetwork.visiting`; for frames that do not start linearly."""
+        assert not self.linear
+        inner = self.inner.visiting(given, order)
+        return _IncrementalFrames(self, inner, given, order)
 
 
 class _IncrementalFrames(IncrementalContexts):
     """Keeps the values, and the sizes of their errors, beside what the inner network keeps."""
 
-    def __init__(self, framed: FramedContexts, given: Tensor) -> None:
-        self.framed, self.d = framed, 0
-        self.inner = framed.inner.incremental(given)
+    def __init__(
+        self,
+        framed: FramedContexts,
+        inner: IncrementalContexts,
+        given: Tensor,
+        order: Tensor | None,
+    ) -> None:
+        self.framed, self.inner, self.d = framed, inner, 0
+        self.dims = visits(order, framed.dimensions)
         self.centred = framed.location.new_zeros(framed.dimensions, len(given))
         self.moved = framed.moved_by(given).T.contiguous() if framed.is_told else None
         self.sizes = torch.zeros_like(self.centred)
@@ -167,7 +180,9 @@ class _IncrementalFrames(IncrementalContexts):
     def _start(self) -> _Start:
         """Return the start of the next dimension, (B,) or (1,) each."""
         framed, d = self.framed, self.d
-        location, log_scale = framed.location[d : d + 1], framed.log_scale[d : d + 1]
+        at = self.dims[d]
+        own = at if isinstance(at, Tensor) else slice(at, at + 1)
+        location, log_scale = framed.location[own], framed.log_scale[own]
         if not framed.linear:
             return _Start(location, log_scale)
         location = location + self.centred[:d].T @ framed.by_values[d, :d]
@@ -184,6 +199,8 @@ class _IncrementalFrames(IncrementalContexts):
             known.copy_(known[:, rows])
         if self.moved is not None:
             self.moved.copy_(self.moved[:, rows])
+        if isinstance(self.dims, Tensor):
+            self.dims = self.dims[:, rows]
         self.inner.select(rows)
 
     def append(self, x: Tensor) -> None:

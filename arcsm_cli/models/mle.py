@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from arcsm_cli.data.batch import Batch
+from arcsm_cli.models.any_order import visits
 from arcsm_cli.models.base import AutoregressiveModel, Stage
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.heads import Head, make_head
@@ -56,12 +57,12 @@ class ARMLE(AutoregressiveModel):
         log_p = self.head.log_prob(self.contexts(batch), sites).flatten(1)
         return log_p - self.sd.log()
 
-    def _standardised(self, x: Tensor, dims: slice = slice(None)) -> Tensor:
+    def _standardised(self, x: Tensor, dims: slice | Tensor = slice(None)) -> Tensor:
         return (x - self.mean[dims]) / self.sd[dims]
 
-    def walk(self, given: Tensor) -> MLEWalk:
-        """Start B examples, of which ``given`` (B, G) is known."""
-        return MLEWalk(self, given)
+    def walk(self, given: Tensor, order: Tensor | None = None) -> MLEWalk:
+        """Start B examples, of which ``given`` (B, G) is known; see `MLEWalk`."""
+        return MLEWalk(self, given, order)
 
 
 class Drawable:
@@ -71,12 +72,17 @@ class Drawable:
         model: the model.
         parameters: (N, P), of the dimension's site.
         earlier: (N, k), the site's values before this one, sorted scale.
-        d: the dimension.
+        d: the dimension, or one for each row, (N,).
     """
 
-    def __init__(self, model: ARMLE, parameters: Tensor, earlier: Tensor, d: int) -> None:
-        self.model, self.parameters, self.earlier = model, parameters, earlier
-        self.dims = slice(d - earlier.shape[1], d + 1)
+    def __init__(self, model: ARMLE, parameters: Tensor, earlier: Tensor, d: int | Tensor) -> None:
+        self.model, self.parameters, self.earlier, self.d = model, parameters, earlier, d
+
+    def _before(self, count: int) -> Tensor:
+        """Return which dimensions the first values of the site are, (count,) or (N, count)."""
+        first = self.d - self.earlier.shape[1]
+        places = torch.arange(count, device=self.earlier.device)
+        return places + (first[:, None] if isinstance(first, Tensor) else first)
 
     @property
     def draws(self) -> int:
@@ -85,11 +91,9 @@ class Drawable:
 
     def draw(self, z: Tensor) -> Tensor:
         """Draw a value for each row from standard normals (N, draws); returns (N,)."""
-        d = self.dims.stop - 1
-        known = slice(self.dims.start, d)
-        earlier = self.model._standardised(self.earlier, known)
+        earlier = self.model._standardised(self.earlier, self._before(self.earlier.shape[1]))
         value = self.model.head.draw(self.parameters, earlier, z)
-        return value * self.model.sd[d] + self.model.mean[d]
+        return value * self.model.sd[self.d] + self.model.mean[self.d]
 
     def denoised(self, x: Tensor) -> Tensor:
         """Return E[clean value | x] (N,) by Tweedie's formula, x + sigma^2 d/dx log p(x)."""
@@ -101,24 +105,32 @@ class Drawable:
             site = torch.cat([self.earlier, value[:, None]], 1)
             # Values after this one do not change its own conditional.
             missing = self.model.head.site - site.shape[1]
-            filled = nn.functional.pad(self.model._standardised(site, self.dims), (0, missing))
+            filled = nn.functional.pad(
+                self.model._standardised(site, self._before(site.shape[1])), (0, missing)
+            )
             log_p = self.model.head.log_prob(self.parameters, filled)[:, site.shape[1] - 1]
             (score,) = torch.autograd.grad(log_p.sum(), value)
         return x + sigma**2 * score
 
 
 class MLEWalk:
-    """A batch of examples in the making; see `arcsm_cli.sampling.draw.Walk`."""
+    """A batch of examples in the making; see `arcsm_cli.sampling.draw.Walk`.
 
-    def __init__(self, model: ARMLE, given: Tensor) -> None:
+    Arguments:
+        given: (B, G).
+        order: (B, P), in which the examples visit their places; None for the model's own.
+    """
+
+    def __init__(self, model: ARMLE, given: Tensor, order: Tensor | None = None) -> None:
         self.model = model
-        self.state = model.networks[0].context.incremental(given)
+        self.state = model.networks[0].begin(given, order)
+        self.dims = visits(order, model.config.dimensions)
         self.earlier = model.mean.new_empty(len(given), 0)
         self.d = 0
 
     def conditionals(self) -> Drawable:
         """Return the next dimension's densities."""
-        return Drawable(self.model, self.state.contexts(), self.earlier, self.d)
+        return Drawable(self.model, self.state.contexts(), self.earlier, self.dims[self.d])
 
     def append(self, x: Tensor) -> None:
         """Fix the next dimension's values (B,) and move on."""

@@ -16,6 +16,8 @@ class NetworkOptions:
 
     orders: ClassVar[tuple[str, ...]] = ("raster", "reversed", "random")
     """The orders of the variables that the network can follow."""
+    rates: ClassVar[tuple[float, float]] = (1e-3, 1e-2)
+    """Adam's peak rate by default: for images, and for vectors."""
 
     @classmethod
     def wants(cls, shape: tuple[int, ...]) -> Want | None:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from arcsm_cli.models.architecture import ORDERS
+from arcsm_cli.models.architecture import ANY, ORDERS
 
 
 def variable_order(name: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:
@@ -17,7 +17,8 @@ def variable_order(name: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:
     the order of the pixels (Salimans et al. 2017).
 
     Arguments:
-        name: ``raster`` (row by row), ``reversed`` (the last pixel first) or ``random``.
+        name: ``raster`` (row by row), ``reversed`` (the last pixel first), ``random``, or ``any``,
+            whose examples lie row by row and are visited in orders of their own.
         shape: the example's shape, ``(D,)`` or ``(C, H, W)``.
         seed: chooses the permutation of ``random``.
 
@@ -37,7 +38,7 @@ def variable_order(name: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:
         raise ValueError(f"unknown order {name!r}: choose one of {', '.join(ORDERS)}")
     channels = shape[0] if len(shape) == 3 else 1
     pixels = math.prod(shape) // channels
-    if name == "raster":
+    if name in ("raster", ANY):
         sequence = torch.arange(pixels)
     elif name == "reversed":
         sequence = torch.arange(pixels).flip(0)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from arcsm_cli.data.batch import nothing_given
+from arcsm_cli.models.any_order import in_turn, place_count, visits
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.models.conditional import ConditionalModel
@@ -43,12 +44,16 @@ class Walk(Protocol):
         """Fix the next dimension's values (B,) and move on."""
 
 
-def start(model: AutoregressiveModel, given: Tensor) -> Walk:
-    """Start B examples of a model, of which ``given`` (B, G) is known."""
+def start(model: AutoregressiveModel, given: Tensor, order: Tensor | None = None) -> Walk:
+    """Start B examples of a model, of which ``given`` (B, G) is known.
+
+    Arguments:
+        order: (B, P), of a model of any order; None for the model's own.
+    """
     if isinstance(model, ARMLE):
-        return model.walk(given)
+        return model.walk(given, order)
     assert isinstance(model, ARCSM)
-    return ConditionalModel(model).walk(given)
+    return ConditionalModel(model).walk(given, order)
 
 
 @torch.no_grad()
@@ -58,6 +63,7 @@ def sample(
     noise: SampleNoise,
     *,
     given: Tensor | None = None,
+    known: Tensor | None = None,
     denoise: bool = False,
     tick: Callable[[int], None] | None = None,
 ) -> Tensor:
@@ -67,6 +73,9 @@ def sample(
         sampler: draws a dimension's values given their conditionals.
         noise: the B samples' random numbers.
         given: (B, G), what the samples are conditioned on; None for nothing.
+        known: (B, *shape) in file units, NaN for what is to be drawn; the rest is kept as it is,
+            all of a place (see `arcsm_cli.models.any_order`) or nothing. For models of any order,
+            which visit first what is known.
         denoise: return E[x_d | x~_d, x~_<d] (Tweedie's formula at the last level) instead of the
             noisy x~ itself, which the contexts are made from either way.
         tick: called with 1 after each dimension.
@@ -76,16 +85,37 @@ def sample(
     """
     batch = len(noise.streams)
     dimensions = model.config.dimensions
-    walk = start(model, nothing_given(batch, model.mean) if given is None else given)
+    order = fixed = None
+    if known is not None:
+        fixed = model.sort(known)
+        places = place_count(model.config.shape)
+        order = in_turn(~fixed.view(batch, places, -1)[..., 0].isnan())
+    walk = start(model, nothing_given(batch, model.mean) if given is None else given, order)
+    dims, rows = visits(order, dimensions), torch.arange(batch, device=model.mean.device)
     x = model.mean.new_empty(batch, dimensions)
     ahead = max(1, _NOISE_NUMBERS // (batch * sampler.draws))
     for d in range(dimensions):
         if d % ahead == 0:
             z = noise.normal(min(ahead, dimensions - d), sampler.draws)
-        rows = walk.conditionals()
-        value = sampler(rows, z[:, d % ahead])
+        own = z[:, d % ahead]
+        seen = None if fixed is None else fixed[rows, dims[d]]
+        if seen is None or bool(seen.isnan().any()):
+            conditionals = walk.conditionals()
+            value = sampler(conditionals, own)
+            shown = conditionals.denoised(value) if denoise else value
+        else:
+            value = shown = seen
+        if seen is not None:
+            # Contexts have only ever read values with the noise of the last level.
+            noisy = seen + model.sigma_min * own[:, 0]
+            value = torch.where(seen.isnan(), value, noisy)
+            shown = torch.where(seen.isnan(), shown, seen)
         walk.append(value)
-        x[:, d] = rows.denoised(value) if denoise else value
+        x[rows, dims[d]] = shown
         if tick is not None:
             tick(1)
-    return model.unsort(x)
+    drawn = model.unsort(x)
+    if known is None:
+        return drawn
+    known = known.to(drawn)
+    return torch.where(known.isnan(), drawn, known)  # free of rounding

@@ -11,6 +11,8 @@ from torch import Generator, Tensor, nn
 from arcsm_cli.data.batch import Batch
 from arcsm_cli.data.dataset import Dataset, as_float
 from arcsm_cli.data.given import classes, labelled
+from arcsm_cli.models.any_order import random_orders
+from arcsm_cli.models.architecture import ANY
 from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.objectives.noisy_batch import NoisyBatch, perturb
 from arcsm_cli.randomness import Purpose, SampleNoise, generator_for
@@ -71,11 +73,15 @@ class AutoregressiveTask:
         *,
         training: bool,
     ) -> NoisyBatch:
-        """Return sorted examples with the stage's noise."""
+        """Return sorted examples with the stage's noise and, for models of any order, orders."""
         level = stage if len(model.stages) > 1 else -1
         draws = settings.draws if training else 1
         rows = batch.holding(model.sort(batch.x))
-        return perturb(model, rows, generator, level=level, draws=draws)
+        found = perturb(model, rows, generator, level=level, draws=draws)
+        if model.config.order != ANY:
+            return found
+        orders = random_orders(model.config.shape, batch.size, generator)
+        return found._replace(context_input=found.context_input._replace(order=orders))
 
     @torch.no_grad()
     def fit(

@@ -97,8 +97,9 @@ def model_config(data: Dataset, choices: Choices, given: Conditions = ()) -> Mod
     Raises:
         UsageError: if the choices do not fit the data or one another.
     """
-    _check_fit(data, choices)
     image = data.kind == "image"
+    choices = choices.about(image=image)
+    _check_fit(data, choices)
     shift, scale, mean, sd = scaling_of(data, standardize=choices.standardize)
     spread, sd = sd, sd.clamp(min=1e-3)
     if choices.likelihood == DISCRETIZED:  # its parameters are stated for [-1, 1] itself

@@ -158,8 +158,8 @@ class TrainSettings(RunSettings):
         "Adam's peak learning rate.",
         metavar="RATE",
         above=0,
-        follows=lambda known: 1e-3 if known.image else 1e-2,
-        shown="1e-3 for images, else 1e-2",
+        follows=lambda known: known.rates[0 if known.image else 1],
+        shown="1e-3 for images, else 1e-2; transformer: 2e-3",
     )
     objective: str = "csm"
     control_variate: str = option(
@@ -259,8 +259,8 @@ class VAESettings(RunSettings):
 class Training(Chosen):
     """Choices of the settings of a run; of autoregressive models, unless derived for others.
 
-    Known of the data must be ``examples``, how many there are, and ``image``; of a VAE its
-    ``network``.
+    Known must be ``examples``, how many there are, ``image`` and ``rates``, the context network's
+    own (see `NetworkOptions`); of a VAE its ``network``.
     """
 
     groups: tuple[type[Any], ...] = (StagedPasses, TrainSettings)

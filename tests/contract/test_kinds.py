@@ -61,6 +61,7 @@ def making(name: str, model: Callable[[str], Path]) -> list[object]:
 _MADE = "--hidden 12,12 --score-hidden 6,6 --batch-size 16 --limit 120"
 _PIXELCNN = "--context pixelcnn --filters 4 --resnet-blocks 1 --dropout 0.2 --limit 24"
 _PIXELCNN += " --batch-size 8 --resize 4"
+_TRANSFORMER = "--context transformer --layers 1 --heads 2 --width 8 --batch-size 16 --limit 120"
 _MLE = "--objective mle --hidden 12,12 --batch-size 16 --limit 120"
 _VAE = "--hidden 10,10 --latent-dim 2 --batch-size 16 --limit 120"
 _OF_NORMALISED = (("ancestral",), ("denoise", "csm"))
@@ -79,6 +80,10 @@ KINDS = {
     ),
     "csm-pixelcnn": Kind(
         "train", "digits", f"{_PIXELCNN} --score-hidden 6,6", ("ode", "langevin", "grid")
+    ),
+    "csm-any-order": Kind("train", "gaussian:3", f"{_TRANSFORMER} --order any"),
+    "mle-transformer": Kind(
+        "train", "digits", f"{_TRANSFORMER} --objective mle --resize 4", *_OF_NORMALISED
     ),
     "dsm": Kind("train", "gaussian:3", f"{_MADE} --objective dsm --residual"),
     "csm-given-labels": Kind("train", "digits", f"{_MADE} --resize 4 --given labels"),

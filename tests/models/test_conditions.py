@@ -19,8 +19,13 @@ GIVEN = (Condition("labels", ("cat", "dog"), (3, 1)), Condition("age", mean=40.0
 _SMALL: dict[str, dict[str, Any]] = {
     "made": {"hidden": (12, 12), "residual": True},
     "pixelcnn": {"filters": 4, "resnet_blocks": 1, "dropout": 0.0},
+    "transformer": {"layers": 2, "heads": 2, "width": 8},
 }
-_SHAPES = {"made": [(1,), (5,)], "pixelcnn": [(1, 8, 4), (3, 4, 4)]}
+_SHAPES = {
+    "made": [(1,), (5,)],
+    "pixelcnn": [(1, 8, 4), (3, 4, 4)],
+    "transformer": [(1,), (5,), (3, 2, 3)],
+}
 CASES = [(name, shape) for name in CONTEXTS.tagged("given") for shape in _SHAPES[name]]
 each = pytest.mark.parametrize(("name", "shape"), CASES)
 
