@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from arcsm_cli.data.conditions import Condition, Conditions
 from arcsm_cli.data.dataset import Dataset
@@ -136,6 +137,20 @@ def test_labels_of_what_was_written_for_named_classes_are_their_places(tmp_path:
     data = load_data(str(path), DataOptions(), default_split="test", given=(known,))
     assert data.given is not None
     assert data.given.argmax(1).tolist() == [1, 0, 1]
+
+
+def test_class_folders_are_known_by_their_names_whichever_are_there(tmp_path: Path) -> None:
+    for kind, count in (("dog", 2), ("fox", 1)):
+        (tmp_path / kind).mkdir(parents=True)
+        for i in range(count):
+            Image.new("L", (4, 4), 60 * i).save(tmp_path / kind / f"{i}.png")
+    known = (Condition("labels", ("cat", "dog", "fox"), (1, 2, 3)),)
+    some = load_data(str(tmp_path), DataOptions(), default_split="test", given=known)
+    assert some.given is not None
+    assert some.given.argmax(1).tolist() == [1, 1, 2]
+    (tmp_path / "fox").rename(tmp_path / "elk")
+    with pytest.raises(DamagedInputError, match="is 'elk'; the model knows cat, dog, fox"):
+        load_data(str(tmp_path), DataOptions(), default_split="test", given=known)
 
 
 @pytest.mark.parametrize("name", ["rings", "moons", "8gaussians", "pinwheel"])

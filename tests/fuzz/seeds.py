@@ -23,6 +23,7 @@ def checkpoints() -> list[bytes]:
     """Models of every kind, and a resume file."""
     import torch
 
+    from arcsm_cli.data.conditions import Condition
     from arcsm_cli.io.checkpoint import Checkpoint, save_checkpoint, save_resume
     from arcsm_cli.models.config import ModelConfig
     from arcsm_cli.models.restore import make_model
@@ -40,6 +41,7 @@ def checkpoints() -> list[bytes]:
     configs: list[Any] = [
         ModelConfig(**vectors, order="random"),
         ModelConfig(**vectors, annealing="staged"),
+        ModelConfig(**vectors, given=(Condition("y", ("a", "b"), (1, 2)), Condition("z"))),
         ModelConfig(**vectors | {"likelihood": "gaussian", "annealing": "none", "levels": (0.1,)}),
         ModelConfig(**images | scaled | discrete),
         *(VAEConfig(shape=(4,), latent_dim=2, hidden=(3, 3), method=m, **small) for m in METHODS),
