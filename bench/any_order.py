@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -94,7 +95,7 @@ def filled(denoiser: Denoiser, clean: Tensor, mask: Mask, seed: int) -> dict[str
     restored = model.unsort(denoiser(observed, noise, lambda done: None)).clamp(0, 1)
     restored = torch.where(mask.hidden, restored, clean)
     seconds = (time.process_time() - start) / len(clean)
-    found = {"psnr": float(psnr(restored, clean).mean()), "seconds": seconds}
+    found = {"psnr": float(psnr(restored, clean).mean()), "seconds_an_image": seconds}
     if min(clean.shape[-2:]) >= 11:  # the window of ssim
         found["ssim"] = float(ssim(restored, clean).mean())
     return found
@@ -112,11 +113,12 @@ def main() -> None:
     parser.add_argument("--orders", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--models", default=",".join(MODELS))
-    parser.add_argument("--data-dir", default=None)
+    parser.add_argument("--data-dir", type=Path, default=None)
+    parser.add_argument("--resize", type=int, default=None)
     parser.add_argument("data", nargs="?", default="digits")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    where = DataOptions() if options.data_dir is None else DataOptions(data_dir=options.data_dir)
+    where = DataOptions(data_dir=options.data_dir, resize=options.resize)
     data = load_data(options.data, where, default_split="train")
     test = load_data(options.data, where, default_split="test")
     clean = test.take(torch.arange(min(options.count, len(test))))

@@ -22,9 +22,11 @@ ordered = pytest.mark.parametrize("any_order", [False, True], ids=["own order", 
 
 
 def network(shape: tuple[int, ...], site: int, layers: int = 2) -> Transformer:
-    """A network with weights of order 1, also where they start as zero."""
+    """A network given two numbers, with weights of order 1 also where they start as zero."""
     torch.manual_seed(0)
-    net = Transformer(shape, 3, layers, 2, 16, site).double()
+    net = Transformer(shape, 3, layers, 2, 16, site)
+    net.condition_on(2, (16,) * (layers + 1))
+    net.double()
     with torch.no_grad():
         for weight in net.parameters():
             weight.normal_(std=0.5)
@@ -35,7 +37,8 @@ def batch_of(net: Transformer, shape: tuple[int, ...], *, any_order: bool, count
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(count, net.dimensions, generator=generator, dtype=torch.float64)
     order = random_orders(shape, count, generator) if any_order else None
-    return Batch(x, nothing_given(count, x), order)
+    given = torch.randn(count, 2, generator=generator, dtype=torch.float64)
+    return Batch(x, given, order)
 
 
 def dimensions_of(net: Transformer, batch: Batch) -> Tensor:
@@ -109,9 +112,11 @@ def test_keys_and_values_beyond_the_budget_are_refused_with_what_helps(
 
 def test_second_derivatives_are_there_where_they_are_asked_for() -> None:
     net = network((4,), 1)
-    x = torch.randn(2, 4, dtype=torch.float64, requires_grad=True)
+    batch = batch_of(net, (4,), any_order=True)
+    x = batch.x.requires_grad_()
     with differentiable_twice():
-        (slope,) = torch.autograd.grad(net(x).square().sum(), x, create_graph=True)
+        whole = net(batch.holding(x)).square().sum()
+        (slope,) = torch.autograd.grad(whole, x, create_graph=True)
     (second,) = torch.autograd.grad(slope.sum(), x)
     assert second.isfinite().all()
     assert second.abs().max() > 0

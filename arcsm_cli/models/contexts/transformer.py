@@ -43,7 +43,7 @@ class TransformerOptions(NetworkOptions):
 
     size: str = option(
         "small",
-        "A transformer of 3 layers, 4 heads and 64 units; or base, 6, 8 and 256.",
+        "transformer: 3 layers, 4 heads and 64 units; base: 6, 8 and 256.",
         choices=tuple(_SIZES),
         stored=False,
         follows=lambda known: "small" if known.dimensions <= _SMALL_DATA else "base",
