@@ -21,7 +21,7 @@ RUNS = [
         ("mnist", "cifar10", "celeba"), ("made", "pixelcnn"), ("csm", "mle"), ("", "small")
     )
 ]
-NAMES = [name.rstrip("-") for name in RUNS]
+NAMES = [*(name.rstrip("-") for name in RUNS), "mnist-transformer-csm"]
 
 
 def recipe(name: str) -> tuple[Path, dict[str, Any]]:
