@@ -23,6 +23,7 @@ RATIOS = [
     ("made-incremental-contexts", "contexts_full", "contexts_incremental"),
     ("langevin-sampling", "langevin_full", "langevin_incremental"),
     ("ode-vs-langevin", "langevin_incremental", "ode_incremental"),
+    ("quantile-vs-ode", "ode_incremental", "quantile_incremental"),
     ("pixelcnn-incremental-contexts", "pixelcnn_contexts_full", "pixelcnn_contexts_incremental"),
     (
         "pixelcnn-incremental-contexts-colour",
@@ -81,7 +82,7 @@ def main() -> None:
         from pixelcnn_cases import report_growth
 
         report_growth()
-    if not options.names or "ode-vs-langevin" in options.names:
+    if not options.names or {"ode-vs-langevin", "quantile-vs-ode"} & set(options.names):
         from sampler_distance import report
 
         report()

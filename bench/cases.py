@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from arcsm_cli.models.architecture import Quantiles
 from arcsm_cli.models.arcsm import ARCSM, Preconditioning
 from arcsm_cli.models.config import ModelConfig, noise_levels
 from arcsm_cli.models.made import MADE
@@ -30,7 +31,7 @@ BATCH = 128
 SIDE = 28
 
 
-def model(levels: int = 3) -> ARCSM:
+def model(levels: int = 3, quantiles: Quantiles | None = None) -> ARCSM:
     """D = 784, two hidden layers of 1024, contexts of 16, score network 2 x 64."""
     torch.manual_seed(0)
     return ARCSM(
@@ -39,6 +40,7 @@ def model(levels: int = 3) -> ARCSM:
             levels=noise_levels(3.0, 0.1, levels),
             hidden=(1024, 1024),
             score_hidden=(64, 64),
+            quantiles=quantiles,
         )
     )
 
@@ -169,7 +171,7 @@ def langevin_full(batch: int = 256, dimensions: int = 28) -> float:
 
 def _sampling(name: str) -> float:
     reuse_memory()
-    net = model()
+    net = model(quantiles=Quantiles() if name == "quantile" else None)
     sampler = choose_sampler(net, name)
     noise = SampleNoise(0, range(256))
     return median_seconds(lambda: sample(net, sampler, noise), warm=0, runs=3)
@@ -183,6 +185,11 @@ def langevin_incremental() -> float:
 def ode_incremental() -> float:
     """Ours: the probability-flow ODE with its default steps, batch 256."""
     return _sampling("ode")
+
+
+def quantile_incremental() -> float:
+    """Ours: one evaluation a scalar of what `arcsm distill` adds, batch 256."""
+    return _sampling("quantile")
 
 
 def median_seconds(work: Callable[[], object], *, warm: int, runs: int) -> float:
@@ -215,5 +222,6 @@ CASES = {
         langevin_full,
         langevin_incremental,
         ode_incremental,
+        quantile_incremental,
     )
 }

@@ -73,12 +73,7 @@ def distill(
     assert isinstance(teacher, ARCSM)
     teacher.load_state_dict(own)
     teacher = teacher.to(device).eval()
-    x = _drawn(teacher, settings)
-    held_out = x[settings.examples :]
-    train, valid = (
-        Dataset(start.name, table)
-        for table in _tables(teacher, x[: settings.examples], held_out, settings)
-    )
+    train, valid, held_out = learnt_from(teacher, settings, start.name)
     carry_on(
         place,
         state,
@@ -100,23 +95,25 @@ def distill(
     )
 
 
-def _drawn(teacher: ARCSM, settings: DistillSettings) -> Tensor:
-    """Return the samples that are learnt from, then those held out."""
+def learnt_from(
+    teacher: ARCSM, settings: DistillSettings, name: str
+) -> tuple[Dataset, Dataset, Tensor]:
+    """Return what is learnt of a model, held out, and the samples (B, D) that the latter is of.
+
+    Arguments:
+        name: of the model.
+    """
     count = settings.examples + math.ceil(settings.examples / _HELD_OUT)
     with progress(count * teacher.config.dimensions, "sampling") as bar:
-        return teacher_samples(teacher, settings.seed, range(count), bar.update)
-
-
-def _tables(teacher: ARCSM, x: Tensor, held_out: Tensor, settings: DistillSettings) -> list[Tensor]:
-    """Return what is learnt of samples, and of those held out."""
+        x = teacher_samples(teacher, settings.seed, range(count), bar.update)
+    x, held_out = x[: settings.examples], x[settings.examples :]
     parts = [(x, settings.contexts), (held_out, math.ceil(settings.contexts / _HELD_OUT))]
     with progress(sum(min(y.numel(), most) for y, most in parts), "computing quantiles") as bar:
-        return [
-            lessons(
-                teacher, y, most, generator_for(settings.seed, Purpose.LESSONS, i), bar.update
-            ).cpu()
-            for i, (y, most) in enumerate(parts)
-        ]
+        tables = []
+        for i, (y, most) in enumerate(parts):
+            generator = generator_for(settings.seed, Purpose.LESSONS, i)
+            tables.append(Dataset(name, lessons(teacher, y, most, generator, bar.update).cpu()))
+    return tables[0], tables[1], held_out
 
 
 def _gap(state: TrainState, teacher: ARCSM, x: Tensor, name: str) -> dict[str, float]:
