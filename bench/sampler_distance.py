@@ -67,7 +67,8 @@ def report() -> None:
         )
         mean, spread = float(distances.mean()), float(distances.std())
         print(
-            f"#   {name}{f' with {steps} steps' if steps else ''}: energy distance {mean:.4f} +- {spread:.4f}",
+            f"#   {name}, {f'{steps} steps' if steps else 'distilled'}: "
+            f"energy distance {mean:.4f} +- {spread:.4f}",
             flush=True,
         )
 

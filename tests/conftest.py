@@ -254,10 +254,13 @@ class ExactScore:
         import torch
 
         variance = rows.spread**2 + sigma**2
-        self.rows, self.sigma = rows, sigma
+        self.rows_of, self.sigma = rows, sigma
         self.mean, self.pull = rows.mean, -1.0 / variance
         self.tail = torch.full((len(rows),), math.sqrt(variance), dtype=torch.float64)
         self.reach = torch.full_like(self.tail, max(abs(c - rows.mean) for c in rows.centres))
+
+    def rows(self, rows: Tensor) -> ExactScore:
+        return self.rows_of.some(len(rows)).at(self.sigma)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.with_derivative(x)[0]
@@ -267,7 +270,7 @@ class ExactScore:
 
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
-            log_p = self.rows.log_density(leaf, self.sigma).sum()
+            log_p = self.rows_of.log_density(leaf, self.sigma).sum()
             (s,) = torch.autograd.grad(log_p, leaf, create_graph=True)
             (ds,) = torch.autograd.grad(s.sum(), leaf)
         return s.detach(), ds
@@ -303,7 +306,9 @@ class ExactRows:
         return self.n
 
     def rows(self, rows: slice) -> ExactRows:
-        n = len(range(self.n)[rows])
+        return self.some(len(range(self.n)[rows]))
+
+    def some(self, n: int) -> ExactRows:
         return ExactRows(n, self.levels, self.weights, self.centres, self.scale)
 
     def at(self, sigma: float, level: int = -1) -> ExactScore:

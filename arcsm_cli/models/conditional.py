@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from functools import cached_property
 from typing import Any
@@ -34,6 +35,7 @@ class LevelConstants:
         self.weights = net.parameters_by_role()
         self.sigma = model.mean.new_tensor(sigma)
         self.scales = Preconditioning.of(model.mean, model.sd, self.sigma)
+        self.narrowest = sigma if sigma > 0 else math.inf  # nothing is known without noise
         self.noise: Tensor | None = None
         if net.log_sigma is not None:
             features = net.noise_features(model.mean.new_tensor(math.log(sigma)))
@@ -189,10 +191,12 @@ class LevelScore:
 
     Attributes:
         mean, pull: s is pull * (x - mean) plus a bounded term; numbers or (N,).
+        sigma: the noise; no mode is narrower.
     """
 
     def __init__(self, rows: Conditionals, constants: LevelConstants) -> None:
         self.weights = constants.weights
+        self.sigma = constants.narrowest
         self.mean: float | Tensor
         self.pull: float | Tensor
         self.gain: float | Tensor
@@ -210,6 +214,15 @@ class LevelScore:
             self.mean, self.pull, self.gain, self.c_in = scales
             self.base = projection if constants.noise is None else projection + constants.noise
             self.first_x = self.weights.x
+
+    def rows(self, rows: Tensor) -> LevelScore:
+        """Return the scores of some of the conditionals, by their numbers."""
+        part = copy.copy(self)
+        part.base = self.base[rows]
+        for name in ("mean", "pull", "gain", "c_in"):
+            if isinstance(scales := getattr(self, name), Tensor):
+                setattr(part, name, scales[rows])
+        return part
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return s at x, (N,) or (N, G), in x's shape."""

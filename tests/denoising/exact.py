@@ -40,7 +40,7 @@ class MixtureRows:
     def __len__(self) -> int:
         return len(self.weights)
 
-    def rows(self, rows: slice) -> MixtureRows:
+    def rows(self, rows: slice | Tensor) -> MixtureRows:
         image = self.owner.model.config.is_image
         weights, centres = self.weights[rows], self.centres[rows]
         return MixtureRows(weights, centres, self.sd, self.levels[-1], image=image)
@@ -57,17 +57,18 @@ class MixtureScore:
     """What `LevelScore` offers, of `MixtureRows`."""
 
     def __init__(self, rows: MixtureRows, sigma: float) -> None:
-        self.rows, self.v = rows, rows.sd**2 + sigma**2
+        self.of, self.sigma, self.v = rows, sigma, rows.sd**2 + sigma**2
         self.mean = (rows.weights * rows.centres).sum(1)
         self.pull = torch.full_like(self.mean, -1 / self.v)
         self.tail = torch.full_like(self.mean, math.sqrt(self.v))
         self.reach = (rows.centres - self.mean[:, None]).abs().max(1).values
 
+    def rows(self, rows: Tensor) -> MixtureScore:
+        return MixtureScore(self.of.rows(rows), self.sigma)
+
     def _terms(self, x: Tensor) -> Tensor:
         extra = (1,) * (x.ndim - 1)
-        weights, centres = (
-            t.view(len(t), *extra, -1) for t in (self.rows.weights, self.rows.centres)
-        )
+        weights, centres = (t.view(len(t), *extra, -1) for t in (self.of.weights, self.of.centres))
         return weights.log() - (x[..., None] - centres).square() / (2 * self.v)
 
     def log_density(self, x: Tensor) -> Tensor:
@@ -75,7 +76,7 @@ class MixtureScore:
 
     def with_derivative(self, x: Tensor) -> tuple[Tensor, Tensor]:
         r = self._terms(x).softmax(-1)
-        c = self.rows.centres.view(len(self.rows), *(1,) * (x.ndim - 1), -1)
+        c = self.of.centres.view(len(self.of), *(1,) * (x.ndim - 1), -1)
         mean = (r * c).sum(-1)
         spread = (r * c.square()).sum(-1) - mean.square()
         return (mean - x) / self.v, (spread / self.v - 1) / self.v
