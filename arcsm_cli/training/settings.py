@@ -82,7 +82,7 @@ class RunSettings:
     )
     patience: int = option(
         0,
-        "End after N validations (100 a run) without a lower loss.",
+        "End after N validations (100 a run, fewer in under 1000 steps) without a lower loss.",
         metavar="N",
         least=0,
         shown="no end",
@@ -285,7 +285,9 @@ class Training(Chosen):
 
     def settings(self, **others: Any) -> Any:
         """Return the last of the groups; ``others`` are its fields that are no options."""
-        return self.settled(self.groups[-1], validate_every=max(1, self.steps // 100), **others)
+        # A validation of a few hundred examples costs as much as several steps.
+        every = max(1, self.steps // 100, min(10, self.steps // 4))
+        return self.settled(self.groups[-1], validate_every=every, **others)
 
 
 class Distilling(Training):
