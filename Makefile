@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
+# Hundreds of processes start: compiled modules are kept, whatever the environment says of them.
+TEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q
 
 .PHONY: demo test test-slow lint bench gpu gpu-rehearsal gpu-data docs setup clean
 .DELETE_ON_ERROR:
@@ -27,11 +29,11 @@ demo: $(READY)
 	@echo "Look at demo/samples.png (what the model drew) and demo/training.png."
 
 test: $(READY)
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n $(WORKERS)
+	$(TEST) -n $(WORKERS)
 
 # Faults by the hundred, memory at length, clusters, statistics of many draws.
 test-slow: $(READY)
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n $(WORKERS) -m slow
+	$(TEST) -n $(WORKERS) -m slow
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

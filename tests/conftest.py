@@ -5,6 +5,7 @@ torch is imported by the fixtures alone: the tests of the program do without it.
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import signal
@@ -31,10 +32,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Undo what a shell does to a suite that it runs in the background or under nohup.
 
     It has these signals ignored, and every program under test would inherit that. Nor are examples
-    of hypothesis to fail for the time they take, on a machine that others keep busy; they are
-    many where time is given to the slow tests.
+    of hypothesis to fail for the time they take, on a machine that others keep busy; they are few,
+    and five times as many among the slow tests.
     """
-    many = 100 if config.option.markexpr == "slow" else 25
+    many = 50 if config.option.markexpr == "slow" else 10
     settings.register_profile("untimed", deadline=None, max_examples=many)
     settings.load_profile("untimed")
     for number, usual in (
@@ -45,11 +46,19 @@ def pytest_configure(config: pytest.Config) -> None:
             signal.signal(number, usual)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what lies in tests/slow as slow."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what lies in tests/slow as slow, and properties too where they get many examples."""
+    many = config.option.markexpr == "slow"
     for item in items:
-        if "slow" in item.path.parts:
+        property_ = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+        if "slow" in item.path.parts or (many and property_):
             item.add_marker("slow")
+
+
+def pytest_collection_finish() -> None:
+    """Let nothing look at what is there by now again: forks share its pages."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,33 @@ def _own_logging() -> Iterator[None]:
     root.setLevel(level)
 
 
+@pytest.fixture
+def inside(
+    environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> Callable[..., "Done"]:
+    """Runs ``arcsm`` with arguments in an empty folder, or another one, in this process.
+
+    For what is refused before any work begins: a process for each would take most of the time.
+    """
+    from arcsm_cli.app import main
+    from tests.cli.preloaded import Done
+
+    def run(*arguments: object, folder: Path = tmp_path) -> Done:
+        with monkeypatch.context() as patch:
+            for name in os.environ.keys() - environment.keys():
+                patch.delenv(name)
+            patch.chdir(folder)
+            capfdbinary.readouterr()
+            code = main(list(map(str, arguments)))
+        out, err = capfdbinary.readouterr()
+        return Done(code, out, err.decode(), 0.0, 0)
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the checkout."""
@@ -56,7 +83,7 @@ def run_arcsm(
             settings["capture_output"] = False
         if "stdin" not in options and "input" not in options:
             settings["stdin"] = subprocess.DEVNULL
-        settings |= {"env": environment, "timeout": 60} | options
+        settings |= {"env": environment, "timeout": 300} | options
         return subprocess.run([*program, *map(str, arguments)], **settings)
 
     return run

@@ -221,6 +221,25 @@ def call(call_in: Call, tmp_path: Path) -> Call:
     return call
 
 
+@pytest.fixture
+def pipeline(start_in: Start, tmp_path: Path) -> Callable[..., list[Done]]:
+    """Runs commands joined by pipes in an empty folder; the last one's output is kept."""
+
+    def run(*commands: tuple[object, ...]) -> list[Done]:
+        with tempfile.TemporaryDirectory() as folder:
+            pipes = [Path(folder, str(i)) for i in range(len(commands) - 1)]
+            for pipe in pipes:
+                os.mkfifo(pipe)
+            ends = zip([os.devnull, *pipes], [*pipes, None], strict=True)
+            running = [
+                start_in(tmp_path, *command, stdin=stdin, stdout=stdout)
+                for command, (stdin, stdout) in zip(commands, ends, strict=True)
+            ]
+            return [process.wait() for process in running]
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def digits_model(call_in: Call, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of digits, hardly trained."""

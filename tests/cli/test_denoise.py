@@ -1,6 +1,5 @@
 """``arcsm denoise`` as a real program, its pipes and its files."""
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +64,15 @@ def likelihood_model(call_in: Call, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="session")
+def small_model(call_in: Call, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of digits of 4 x 4 pixels, hardly trained."""
+    folder = tmp_path_factory.mktemp("small")
+    options = ("--resize", 4, "--steps", 5, "--hidden", "16,16")
+    assert call_in(folder, "train", "digits", *options, "-o", "m.safetensors").code == 0
+    return folder / "m.safetensors"
+
+
+@pytest.fixture(scope="session")
 def standardised_model(call_in: Call, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of three columns of unlike scales, hardly trained."""
     folder = tmp_path_factory.mktemp("standardised")
@@ -78,28 +86,16 @@ def standardised_model(call_in: Call, tmp_path_factory: pytest.TempPathFactory) 
 # pipes and files
 
 
-@pytest.mark.slow
 def test_data_are_corrupted_restored_and_measured_in_one_pipe(
-    program: list[str], environment: dict[str, str], digits_model: Path, tmp_path: Path
+    pipeline: Callable[..., list["Done"]], digits_model: Path
 ) -> None:
-    arcsm = " ".join(program)
-    done = subprocess.run(
-        [
-            *("bash", "-o", "pipefail", "-c"),
-            f"{arcsm} data digits --limit 20 -o - | {arcsm} denoise {digits_model} - "
-            f"--corrupt gaussian:0.6 -o - | {arcsm} eval - --metric psnr,mse --json",
-        ],
-        cwd=tmp_path,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
+    dones = pipeline(
+        ("data", "digits", "--limit", 20, "-o", "-"),
+        ("denoise", digits_model, "-", *NOISE, "-o", "-"),
+        ("eval", "-", "--metric", "psnr,mse", "--json"),
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    import json
-
-    result = json.loads(done.stdout)
+    assert [(done.code, done.err) for done in dones] == [(0, "")] * 3
+    result = dones[-1].json
     assert result["samples"] == 20
     assert {"psnr", "psnr_se", "mse", "corrupted_psnr", "corrupted_mse"} <= set(result["metrics"])
     assert result["metrics"]["psnr"] > result["metrics"]["corrupted_psnr"]
@@ -147,9 +143,10 @@ def test_standard_input_is_read_once(call: Call) -> None:
 @pytest.mark.parametrize("method", ["single-step", "sequential", "langevin", "ode", "particles"])
 @pytest.mark.parametrize("corruption", ["gaussian:0.6", "salt-pepper:0.3"])
 def test_every_method_restores_independently_of_batches(
-    method: str, corruption: str, denoise: Denoise, digits_model: Path
+    method: str, corruption: str, denoise: Denoise, small_model: Path
 ) -> None:
-    options = (digits_model, "digits", "--corrupt", corruption, "--method", method)
+    data = ("digits", "--resize", 4, "--corrupt", corruption)
+    options = (small_model, *data, "--method", method)
     few = ("--particles", 3) if method == "particles" else ()
     whole = denoise(*options, *few, "--limit", 5)
     pieces = denoise(*options, *few, "--limit", 7, "--batch-size", 2)
@@ -282,12 +279,18 @@ def test_eval_of_what_has_no_clean_version_is_refused(call: Call, noisy: Path) -
     ],
 )
 def test_what_cannot_be_is_refused_in_a_line(
-    options: str, code: int, named: str, call: Call, digits_model: Path, tmp_path: Path, half: Path
+    options: str,
+    code: int,
+    named: str,
+    inside: Call,
+    digits_model: Path,
+    tmp_path: Path,
+    half: Path,
 ) -> None:
     for name in ("damaged.npy", "damaged.png"):
         (tmp_path / name).write_bytes(b"nothing of the kind")
     np.save(tmp_path / "wide.npy", np.ones((9, 8)))
-    done = call("denoise", digits_model, "digits", "--limit", 2, "-o", "o.h5", *options.split())
+    done = inside("denoise", digits_model, "digits", "--limit", 2, "-o", "o.h5", *options.split())
     assert (done.code, done.out, done.err.count("\n")) == (code, b"", 1), done.err
     assert named in done.err
     assert not (tmp_path / "o.h5").exists()
@@ -308,9 +311,9 @@ def test_models_of_likelihoods_are_refused(call: Call, likelihood_model: Path) -
     ],
 )
 def test_what_does_not_fit_the_model_is_refused(
-    options: str, named: str, call: Call, staged_model: Path, tmp_path: Path
+    options: str, named: str, inside: Call, staged_model: Path, tmp_path: Path
 ) -> None:
-    done = call("denoise", staged_model, "gaussian:2", "-o", "o.h5", *options.split())
+    done = inside("denoise", staged_model, "gaussian:2", "-o", "o.h5", *options.split())
     assert (done.code, done.err.count("\n"), named in done.err) == (2, 1, True)
 
 

@@ -1,9 +1,7 @@
 """``arcsm eval SAMPLES --against DATA``: distances, and the weights that some of them need."""
 
 import hashlib
-import json
 import math
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,23 +91,19 @@ def test_the_seed_is_that_of_the_directions(evaluate: Evaluate, staged: Callable
 
 
 def test_samples_are_compared_through_a_pipe(
-    program: list[str], environment: dict[str, str], digits_model: Path, tmp_path: Path
+    pipeline: Callable[..., list["Done"]], digits_model: Path
 ) -> None:
-    arcsm = " ".join(program)
-    line = (
-        f"{arcsm} sample {digits_model} -n 8 --steps 4 -o - | "
-        f"{arcsm} eval - --against digits --json"
+    dones = pipeline(
+        ("sample", digits_model, "-n", 8, "--steps", 4, "-o", "-"),
+        ("eval", "-", "--against", "digits", "--json"),
     )
-    shell = ["bash", "-o", "pipefail", "-c", line]
-    done = subprocess.run(
-        shell, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    found = json.loads(done.stdout)
+    assert [(done.code, done.err) for done in dones] == [(0, "")] * 2
+    found = dones[-1].json
     assert found["samples"] == 8
     assert found["metrics"].keys() == MOMENTS | {"energy"} | SLICED
 
 
+@pytest.mark.slow
 def test_fid_and_kid_are_measured_with_weights_from_a_file(
     call: Call, staged: Callable[..., str], inception_file: Path
 ) -> None:
@@ -197,7 +191,7 @@ def test_weights_of_another_network_are_code_65(
 def test_what_does_not_go_together_is_refused_in_a_line_that_names_it(
     arguments: str,
     named: str,
-    call: Call,
+    inside: Call,
     write_samples: Callable[..., Path],
     vector_model: Path,
 ) -> None:
@@ -206,7 +200,7 @@ def test_what_does_not_go_together_is_refused_in_a_line_that_names_it(
         "TWO": write_samples("two.h5", shape=(2, 4, 4)).name,
         "MODEL": vector_model,
     }
-    done = call("eval", *(files.get(word, word) for word in arguments.split()))
+    done = inside("eval", *(files.get(word, word) for word in arguments.split()))
     assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
     assert named in done.err
 

@@ -20,10 +20,10 @@ COMMON = (
 RUNS = {
     # The first save, which the tests wait for, lies well before the end: within the second stage
     # of the staged run.
-    "joint": (*COMMON, "--steps", "100", "--checkpoint-every", "15"),
+    "joint": (*COMMON, "--steps", "40", "--checkpoint-every", "6"),
     "staged": (
         *(*COMMON, "--annealing", "staged", "--levels", "3", "--sigma-min", "0.1"),
-        *("--steps", "40", "--checkpoint-every", "45"),
+        *("--steps", "15", "--checkpoint-every", "17"),
     ),
 }
 FILES = ["m.safetensors", "m.safetensors.resume"]

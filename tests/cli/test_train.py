@@ -16,10 +16,7 @@ Call = Callable[..., "Done"]
 Train = Callable[..., "Done"]
 
 
-@pytest.fixture
-def train(call: Call) -> Train:
-    """Trains a tiny model of ``gaussian:2`` for 3 steps, if not told otherwise."""
-
+def by(call: Call) -> Train:
     def train(*options: object, data: object = "gaussian:2", steps: int | None = 3) -> "Done":
         size = ("--hidden", "8") if "--hidden" not in options else ()
         length = () if steps is None else ("--steps", steps)
@@ -27,6 +24,18 @@ def train(call: Call) -> Train:
         return call("train", data, *size, *length, *where, *options)
 
     return train
+
+
+@pytest.fixture
+def train(call: Call) -> Train:
+    """Trains a tiny model of ``gaussian:2`` for 3 steps, if not told otherwise."""
+    return by(call)
+
+
+@pytest.fixture
+def train_inside(inside: Call) -> Train:
+    """The same, in this process."""
+    return by(inside)
 
 
 def contents(path: Path) -> tuple[dict[str, bytes], dict[str, Any], dict[str, Any]]:
@@ -73,7 +82,7 @@ def test_a_named_pipe_gets_the_finished_checkpoint_alone(train: Train, tmp_path:
     reader = threading.Thread(target=lambda: received.append(pipe.read_bytes()), daemon=True)
     reader.start()
     done = train("-o", pipe, "--checkpoint-every", 1)
-    reader.join(timeout=30)
+    reader.join(timeout=300)
     assert done.code == 0
     assert list(tmp_path.iterdir()) == [pipe]
     (tmp_path / "m.safetensors").write_bytes(received[0])
@@ -141,10 +150,10 @@ def test_no_file_of_another_run_is_replaced_unless_forced(
     ],
 )
 def test_what_cannot_be_is_refused_in_a_line_that_names_the_option(
-    options: str, code: int, train: Train, tmp_path: Path
+    options: str, code: int, train_inside: Train, tmp_path: Path
 ) -> None:
     words = options.split()
-    done = train(*words, steps=None if {"--steps", "--epochs"} & set(words) else 3)
+    done = train_inside(*words, steps=None if {"--steps", "--epochs"} & set(words) else 3)
     assert (done.code, done.out, done.err.count("\n")) == (code, b"", 1)
     names = [word.split("=")[0].removeprefix("--") for word in words if word.startswith("--")]
     assert any(name in done.err for name in [*names, words[-1]])
@@ -163,9 +172,9 @@ def test_what_cannot_be_is_refused_in_a_line_that_names_the_option(
     ],
 )
 def test_data_that_are_not_there_are_named(
-    data: str, code: int, train: Train, tmp_path: Path
+    data: str, code: int, train_inside: Train, tmp_path: Path
 ) -> None:
-    done = train("--data-dir", tmp_path / "data", data=data)
+    done = train_inside("--data-dir", tmp_path / "data", data=data)
     assert (done.code, done.out, done.err.count("\n")) == (code, b"", 1)
     assert data.partition(":")[0] in done.err
     assert not list(tmp_path.glob("m.*"))
@@ -229,7 +238,7 @@ def test_a_checkpoint_without_its_resume_file_is_not_replaced(train: Train, tmp_
     ],
 )
 def test_a_run_is_not_resumed_with_other_settings(
-    option: str, train: Train, call_in: Call, tmp_path_factory: pytest.TempPathFactory
+    option: str, call_in: Call, inside: Call, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "finished"
     base = ("train", "gaussian:2", "--steps", 3, "-o", "m.safetensors")
@@ -238,7 +247,7 @@ def test_a_run_is_not_resumed_with_other_settings(
         assert call_in(folder, *base, "--hidden", "8").code == 0
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     size = () if option.startswith("--hidden") else ("--hidden", "8")
-    done = call_in(folder, *base, *size, "--resume", *option.split())
+    done = inside(*base, *size, "--resume", *option.split(), folder=folder)
     assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
     assert option.split()[0] in done.err
     assert before == {p.name: p.read_bytes() for p in folder.iterdir()}

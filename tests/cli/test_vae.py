@@ -19,6 +19,7 @@ Start = Callable[..., "Running"]
 METHODS = ("elbo", "csm", "ssm", "ssm-ar", "stein", "spectral")
 ESTIMATED = ("csm", "ssm", "ssm-ar")
 each = pytest.mark.parametrize("method", METHODS)
+either = pytest.mark.parametrize("method", ["elbo", "csm"])  # a normal and an implicit encoder
 TINY = ("--hidden", "12,12", "--latent-dim", 2, "--batch-size", 16, "--limit", 200)
 # Options of a method that keep it small.
 OWN: dict[str, tuple[Any, ...]] = {
@@ -116,7 +117,7 @@ def contents(path: Path) -> tuple[dict[str, bytes], dict[str, Any], dict[str, An
 # From training to a figure, by every method
 
 
-@each
+@either
 def test_samples_of_binary_data_are_binary_and_those_denoised_are_grey(
     vaes: Any, draw: Any, method: str
 ) -> None:
@@ -126,7 +127,7 @@ def test_samples_of_binary_data_are_binary_and_those_denoised_are_grey(
     assert ((means > 0) & (means < 1)).all()
 
 
-@each
+@either
 def test_bounds_are_measured_by_default(vaes: Any, evaluate: Any, method: str) -> None:
     found = evaluate(vaes(method), "digits", "--limit", 6)
     metrics = found["metrics"]
@@ -238,12 +239,12 @@ def test_curves_and_pictures_are_logged_on_request(train: Any, tmp_path: Path) -
     ],
 )
 def test_what_cannot_be_is_refused_in_a_line_that_names_the_option(
-    more: str, named: str, call: Call, tmp_path: Path
+    more: str, named: str, inside: Call, tmp_path: Path
 ) -> None:
     words = more.split()
     length = () if {"--epochs"} & set(words) else ("--steps", 2)
     where = () if "-o" in words else ("-o", "m.safetensors")
-    done = call("vae-train", "digits", *length, *where, *words, "-q")
+    done = inside("vae-train", "digits", *length, *where, *words, "-q")
     assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
     assert named in done.err
     assert list(tmp_path.iterdir()) == []
@@ -275,12 +276,12 @@ def test_convolutions_of_vectors_are_refused(train: Any) -> None:
     ],
 )
 def test_a_run_is_not_resumed_with_other_settings(
-    method: str, more: str, named: str, vaes: Any, call: Call
+    method: str, more: str, named: str, vaes: Any, inside: Call
 ) -> None:
     path = vaes("csm")
     before = path.read_bytes()
     arguments = ("vae-train", "digits", *options(method), "--steps", 20, "-o", path, "--resume")
-    done = call(*arguments, *more.split())
+    done = inside(*arguments, *more.split())
     assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
     assert named in done.err
     assert path.read_bytes() == before
@@ -324,8 +325,10 @@ def test_samples_of_vectors_are_in_file_units(
 @pytest.mark.parametrize(
     "more", ["--sampler ode", "--sampler ancestral", "--steps 3", "--step-size 0.1", "--points 9"]
 )
-def test_options_of_samplers_are_refused(more: str, vaes: Any, call: Call, tmp_path: Path) -> None:
-    done = call("sample", vaes("csm"), "-o", "s.h5", *more.split())
+def test_options_of_samplers_are_refused(
+    more: str, vaes: Any, inside: Call, tmp_path: Path
+) -> None:
+    done = inside("sample", vaes("csm"), "-o", "s.h5", *more.split())
     assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
     assert more.split()[0] in done.err
     assert "VAE" in done.err
@@ -343,14 +346,14 @@ def test_options_of_samplers_are_refused(more: str, vaes: Any, call: Call, tmp_p
     ],
 )
 def test_options_of_other_figures_are_refused(
-    file: str, more: str, vaes: Any, call: Call, tmp_path: Path
+    file: str, more: str, vaes: Any, inside: Call, tmp_path: Path
 ) -> None:
     path: Any = vaes("csm")
     data = ["digits"]
     if file == "samples":
-        call("sample", path, "-n", 2, "-o", "s.h5")
+        inside("sample", path, "-n", 2, "-o", "s.h5")
         path, data = "s.h5", []
-    done = call("eval", path, *data, *more.split())
+    done = inside("eval", path, *data, *more.split())
     assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
     assert more.split()[-2] in done.err
 
@@ -409,9 +412,9 @@ def test_low_precision_gives_nearly_the_same_figure(vaes: Any, call: Call) -> No
     ],
 )
 def test_measures_of_other_models_are_refused(
-    more: str, named: str, vaes: Any, call: Call, tmp_path: Path
+    more: str, named: str, vaes: Any, inside: Call, tmp_path: Path
 ) -> None:
-    done = call("eval", vaes("csm"), "digits", "--limit", 2, *more.split())
+    done = inside("eval", vaes("csm"), "digits", "--limit", 2, *more.split())
     assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
     assert named in done.err
     assert list(tmp_path.iterdir()) == []
@@ -450,17 +453,15 @@ def test_data_of_another_shape_are_refused(vaes: Any, call: Call) -> None:
 # Plots
 
 
-@pytest.mark.parametrize("form", ["png", "pdf", "svg"])
-def test_reconstructions_are_drawn(vaes: Any, call: Call, tmp_path: Path, form: str) -> None:
-    done = call("plot", vaes("csm"), "--data", "digits", "-n", 5, "-o", f"r.{form}")
+def test_reconstructions_are_drawn(vaes: Any, call: Call, tmp_path: Path) -> None:
+    done = call("plot", vaes("csm"), "--data", "digits", "-n", 5, "-o", "r.png")
     assert (done.code, done.out, done.err) == (0, b"", "")
-    assert (tmp_path / f"r.{form}").stat().st_size > 1000
+    assert (tmp_path / "r.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("method", ["elbo", "csm"])
-def test_codes_are_drawn(vaes: Any, call: Call, tmp_path: Path, method: str) -> None:
+def test_codes_are_drawn(vaes: Any, call: Call, tmp_path: Path) -> None:
     more = ("--data", "digits", "--latent", "-n", 50)
-    done = call("plot", vaes(method), *more, "-o", "codes.png")
+    done = call("plot", vaes("elbo"), *more, "-o", "codes.png")
     assert (done.code, done.out, done.err) == (0, b"", "")
     assert (tmp_path / "codes.png").read_bytes().startswith(b"\x89PNG")
 
@@ -484,9 +485,9 @@ def test_codes_of_vectors_are_drawn(vector_vae: Path, call: Call) -> None:
     ],
 )
 def test_figures_that_cannot_be_are_refused(
-    more: str, code: int, named: str, vaes: Any, call: Call, tmp_path: Path
+    more: str, code: int, named: str, vaes: Any, inside: Call, tmp_path: Path
 ) -> None:
-    done = call("plot", vaes("csm"), *more.split(), "-o", "f.png")
+    done = inside("plot", vaes("csm"), *more.split(), "-o", "f.png")
     assert (done.code, done.out, done.err.count("\n")) == (code, b"", 1)
     assert named in done.err
     assert list(tmp_path.iterdir()) == []
@@ -582,10 +583,10 @@ def _changed(path: Path, target: Path, **changes: Any) -> None:
     ["sample FILE -n 2 -o s.h5", "eval FILE digits", "plot FILE --data digits -o f.png"],
 )
 def test_a_vae_that_is_not_what_it_claims_is_refused(
-    arguments: str, change: dict[str, Any], vaes: Any, call: Call, tmp_path: Path
+    arguments: str, change: dict[str, Any], vaes: Any, inside: Call, tmp_path: Path
 ) -> None:
     _changed(vaes("csm"), tmp_path / "hostile", **change)
-    done = call(*("hostile" if word == "FILE" else word for word in arguments.split()))
+    done = inside(*("hostile" if word == "FILE" else word for word in arguments.split()))
     assert (done.code, done.out, done.err.count("\n")) == (65, b"", 1)
     assert done.err.startswith(f"arcsm {arguments.split()[0]}: hostile")
     assert done.memory < 256 << 20

@@ -25,9 +25,7 @@ from arcsm_cli.errors import DamagedInputError, UsageError
 
 Hostile = Callable[[], AbstractContextManager[None]]
 
-quick = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def npy(header: str, content: bytes = b"", version: int = 1) -> bytes:

@@ -207,8 +207,9 @@ def test_grey_images_among_coloured_ones_become_coloured(tmp_path: Path, save_im
     )
 
 
-@pytest.mark.parametrize("mode", ["L", "RGB"])
-@pytest.mark.parametrize("suffix", ["gif", "png", "tiff", "webp"])
+@pytest.mark.parametrize(
+    ("suffix", "mode"), [("gif", "L"), ("png", "RGB"), ("tiff", "L"), ("webp", "RGB")]
+)
 def test_every_page_of_a_file_is_an_image_of_its_class(
     tmp_path: Path, suffix: str, mode: str
 ) -> None:
@@ -343,9 +344,7 @@ def test_what_an_archive_calls_its_members_is_no_place_to_write_to_or_read_from(
     assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "x.zip", tmp_path / "x.tar"])
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 @pytest.mark.parametrize("suffix", [".zip", ".tar"])
 def test_a_cut_or_altered_archive_is_damaged_or_read(
@@ -413,9 +412,7 @@ def test_sets_that_do_not_fit_in_memory_are_refused_with_a_remedy(
         load(tmp_path)
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 @pytest.mark.parametrize(
     "suffix", ["png", "jpg", "bmp", "tiff", "ppm", "webp", "gif", "jp2", "avif"]

@@ -18,9 +18,7 @@ from arcsm_cli.errors import ArcsmError, DamagedInputError, UsageError
 
 Hostile = Callable[[], AbstractContextManager[None]]
 
-quick = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def table(folder: Path, text: str) -> list[list[float]]:

@@ -24,9 +24,7 @@ from arcsm_cli.errors import DamagedInputError, MissingInputError, UnavailableEr
 
 Hostile = Callable[[], AbstractContextManager[None]]
 
-quick = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def load(spec: str, options: DataOptions) -> Dataset:
@@ -196,7 +194,7 @@ def test_other_matlab_files_are_damaged(
 
 
 @pytest.mark.slow
-@settings(quick, max_examples=40)
+@quick
 @given(data=st.data())
 def test_a_cut_or_altered_matlab_file_is_damaged_or_read(
     svhn: Path, options: DataOptions, data: st.DataObject, hostile: Hostile

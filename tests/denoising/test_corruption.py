@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from arcsm_cli.denoising.corruption import Corruption, Gaussian, Mask, SaltPepper
@@ -17,7 +17,6 @@ KINDS = [Gaussian(0.6, 0.5), SaltPepper(0.3), Mask(torch.eye(8, dtype=torch.bool
 
 @pytest.mark.parametrize("corruption", KINDS, ids=lambda k: type(k).__name__)
 @given(cut=st.integers(1, 6), seed=st.integers(0, 2**63))
-@settings(max_examples=10, deadline=None)
 def test_examples_are_corrupted_alike_in_any_batch(
     corruption: Corruption, cut: int, seed: int
 ) -> None:

@@ -31,9 +31,7 @@ def posterior_mean(y: Tensor, sigma: float) -> Tensor:
 
 
 @given(sigma=st.floats(0.05, 5.0))
-@settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_parallel_gives_the_posterior_mean_of_independent_gaussians(
     gaussian_model: Make, sigma: float
 ) -> None:

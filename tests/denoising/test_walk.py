@@ -128,8 +128,13 @@ def test_a_hidden_value_is_found_from_what_comes_after(switch: KnownModel) -> No
 
 @pytest.mark.parametrize(
     ("hidden", "blur"),
-    [([True, True, False], 0.3), ([True, False, True], 0.3), ([True, True, False], SIGMA_MIN)],
-    ids=["all before", "before and after", "by the last level alone"],
+    [
+        pytest.param([True, True, False], 0.3, id="all before", marks=pytest.mark.slow),
+        pytest.param([True, False, True], 0.3, id="before and after"),
+        pytest.param(
+            [True, True, False], SIGMA_MIN, id="by the last level alone", marks=pytest.mark.slow
+        ),
+    ],
 )
 def test_drawn_completions_have_the_moments_of_the_unknown_given_the_known(
     gaussian: CorrelatedGaussian, hidden: list[bool], blur: float

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
@@ -56,7 +56,6 @@ def test_auroc_is_the_chance_that_a_positive_is_higher(
     assert separation(positives, negatives, draws=0).auroc.value == pytest.approx(chance)
 
 
-@settings(max_examples=50)
 @given(values, values, st.data())
 def test_counted_figures_are_those_of_repeated_examples(
     positives: Values, negatives: Values, data: st.DataObject
@@ -82,6 +81,7 @@ def test_values_the_other_way_round_give_the_rest_of_one() -> None:
     assert one.auroc.low == pytest.approx(1 - other.auroc.high)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_true_area_as_often_as_it_says() -> None:
     true = NormalDist().cdf(1 / math.sqrt(2))
     hits = 0

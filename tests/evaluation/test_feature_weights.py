@@ -80,9 +80,7 @@ def test_no_other_file_of_that_kind_is_read(save: Save, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("save", [save_zip, save_legacy])
 @given(data=st.data())
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_one_changed_byte_makes_the_published_file_another(
     save: Save, data: st.DataObject, publish: Callable[[Path], None], tmp_path: Path
 ) -> None:
@@ -198,9 +196,7 @@ def test_a_file_that_is_not_there_is_missing(tmp_path: Path) -> None:
 
 
 @given(data=st.data())
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_flipped_bytes_end_in_finite_tensors_or_in_a_refusal(
     data: st.DataObject, tmp_path: Path
 ) -> None:

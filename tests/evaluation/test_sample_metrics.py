@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -33,7 +33,6 @@ def by_definition(x: Tensor, y: Tensor) -> float:
 
 
 @given(n=st.integers(2, 12), m=st.integers(2, 12), d=st.sampled_from([1, 2, 16, 17, 40]))
-@settings(max_examples=30, deadline=None)
 def test_the_energy_distance_is_its_definition(n: int, m: int, d: int) -> None:
     x, y = points(n, d), points(m, d, 1) + 1
     assert energy_distance(x, y) == pytest.approx(by_definition(x, y), rel=1e-6, abs=1e-6)
@@ -87,7 +86,6 @@ def by_transport(x: list[float], y: list[float]) -> float:
 
 
 @given(n=st.integers(1, 12), m=st.integers(1, 12))
-@settings(max_examples=30, deadline=None)
 def test_on_a_line_the_sliced_distance_is_that_of_optimal_transport(n: int, m: int) -> None:
     x, y = points(n, 1), 2 * points(m, 1, 1) + 1
     expected = by_transport(x.flatten().tolist(), y.flatten().tolist())

@@ -1,4 +1,4 @@
-"""The fuzz targets on sound files and on some hundreds of changed ones: a short, fixed fuzzing."""
+"""The fuzz targets on sound files and on some dozens of changed ones: a short, fixed fuzzing."""
 
 import random
 
@@ -20,7 +20,7 @@ def test_sound_files_pass(name: str) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_changed_files_are_read_or_refused(name: str) -> None:
-    fuzz(name, range(COUNTS[name]))
+    fuzz(name, range(COUNTS[name] // 4))
 
 
 @pytest.mark.parametrize("name", ["checkpoint", "reference", "array", "image", "json"])

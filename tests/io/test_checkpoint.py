@@ -12,7 +12,7 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from arcsm_cli.errors import DamagedInputError, MissingInputError
@@ -82,7 +82,6 @@ objects = st.dictionaries(
 )
 
 
-@settings(max_examples=30)
 @given(
     tensors=tensors,
     kind=st.sampled_from(checkpoint.KINDS),
@@ -181,7 +180,6 @@ def test_loading_takes_little_more_memory_than_the_tensors(tmp_path: Path) -> No
     assert peak() - before < loaded.tensors["w"].nbytes + (16 << 20)
 
 
-@settings(max_examples=30)
 @given(
     st.lists(st.sampled_from(MODEL_DTYPES + OTHER_DTYPES), max_size=6),
     st.lists(st.integers(0, 3), max_size=4),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from arcsm_cli.errors import DamagedInputError
@@ -75,7 +75,6 @@ def test_a_file_of_any_other_length_is_refused(tmp_path: Path, sound: bytes) -> 
     refusal(tmp_path, sound + b"\0")
 
 
-@settings(max_examples=50)
 @given(st.dictionaries(st.integers(0, 1000), st.integers(0, 255), min_size=1, max_size=4))
 def test_changed_bytes_are_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, sound: bytes, changes: dict[int, int]

@@ -45,7 +45,6 @@ def numbers(*shape: int) -> Any:
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
-@settings(max_examples=25)
 @given(st.data())
 def test_everything_round_trips(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

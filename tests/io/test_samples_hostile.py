@@ -11,8 +11,6 @@ import h5py
 import numpy as np
 import pytest
 from h5py import h5d, h5p, h5s, h5t
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.io import isolated
@@ -70,21 +68,6 @@ def test_the_helper_builds_sound_files(path: Path) -> None:
 def test_a_truncated_file_is_refused(path: Path, sound: bytes, part: float) -> None:
     path.write_bytes(sound[: int(len(sound) * part) if 0 < part < 1 else int(part)])
     refusal(path)
-
-
-@settings(max_examples=40)
-@given(st.data())
-def test_changed_bytes_are_read_or_refused(
-    tmp_path_factory: pytest.TempPathFactory, sound: bytes, data: st.DataObject
-) -> None:
-    content = bytearray(sound)
-    places = [i for i, byte in enumerate(content) if byte]
-    for place in data.draw(st.lists(st.sampled_from(places), min_size=1, max_size=4)):
-        content[place] = data.draw(st.integers(0, 255))
-    path = tmp_path_factory.getbasetemp() / "changed.h5"
-    path.write_bytes(content)
-    with suppress(DamagedInputError):
-        read_all(path)
 
 
 def test_changed_numbers_are_noticed(path: Path, sound: bytes) -> None:

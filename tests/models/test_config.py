@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from arcsm_cli.errors import DamagedInputError
@@ -63,19 +63,16 @@ sound: dict[str, Any] = ModelConfig(
 
 
 @given(configs())
-@settings(max_examples=60, deadline=None)
 def test_a_usable_config_survives_json(config: ModelConfig) -> None:
     assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 @given(configs())
-@settings(max_examples=40, deadline=None)
 def test_every_usable_config_makes_a_model_of_the_counted_size(config: ModelConfig) -> None:
     assert parameter_count(config) == sum(p.numel() for p in ARCSM(config).parameters())
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), st.one_of(values, st.lists(numbers, max_size=4))))
-@settings(max_examples=300, deadline=None)
 def test_hostile_entries_are_refused_or_make_a_usable_config(changes: dict[str, Any]) -> None:
     try:
         config = ModelConfig.from_dict(sound | changes)
@@ -90,7 +87,6 @@ def test_hostile_entries_are_refused_or_make_a_usable_config(changes: dict[str, 
 
 
 @given(values)
-@settings(max_examples=100, deadline=None)
 def test_anything_but_a_config_is_refused(value: Any) -> None:
     with pytest.raises(DamagedInputError):
         ModelConfig.from_dict(value)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
@@ -161,7 +161,6 @@ extremes = st.sampled_from([0.0, 1.0, -1.0, 7.0, -7.0, 100.0, -100.0, 1e4, -1e4]
 @every
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
 def test_extreme_parameters_give_finite_values_and_gradients(
     head: Head, dtype: torch.dtype, data: st.DataObject
 ) -> None:
@@ -209,7 +208,6 @@ def natural_pieces(head: Head, parameters: Tensor) -> tuple[Tensor, Tensor]:
 
 @continuous
 @given(seed=seeds, scale=st.floats(0.1, 3.0))
-@settings(max_examples=30, deadline=None)
 def test_continuous_densities_integrate_to_one(head: Head, seed: int, scale: float) -> None:
     parameters = random((width_of(head),), seed, scale)
     points, weights = natural_pieces(head, parameters)
@@ -218,7 +216,6 @@ def test_continuous_densities_integrate_to_one(head: Head, seed: int, scale: flo
 
 
 @given(seed=seeds)
-@settings(max_examples=30, deadline=None)
 def test_a_gaussian_has_the_normal_density(seed: int) -> None:
     parameters, x = random((10, 2), seed), random((10, 1), seed + 1)
     normal = torch.distributions.Normal(parameters[:, :1], parameters[:, 1:].exp())
@@ -233,7 +230,6 @@ def mixture_cdf(parameters: Tensor, x: Tensor) -> Tensor:
 
 
 @given(seed=seeds)
-@settings(max_examples=30, deadline=None)
 def test_a_mixtures_density_is_the_derivative_of_its_distribution_function(seed: int) -> None:
     parameters, x = random((10, 12), seed), random((10,), seed + 1).requires_grad_()
     (density,) = torch.autograd.grad(mixture_cdf(parameters, x).sum(), x)
@@ -268,7 +264,6 @@ def test_scales_beyond_the_bounds_count_as_the_bounds(scale: float) -> None:
 
 @discrete
 @given(seed=seeds, scale=st.floats(0.1, 3.0))
-@settings(max_examples=20, deadline=None)
 def test_probabilities_of_the_levels_sum_to_one(head: Head, seed: int, scale: float) -> None:
     parameters = random((4, width_of(head)), seed, scale)
     x = random_levels((4, head.site), seed + 1)
@@ -279,7 +274,6 @@ def test_probabilities_of_the_levels_sum_to_one(head: Head, seed: int, scale: fl
 
 @discrete
 @given(seed=seeds, scale=st.floats(0.1, 1.5))
-@settings(max_examples=20, deadline=None)
 def test_in_single_precision_they_sum_to_one_given_what_the_head_drew(
     head: Head, seed: int, scale: float
 ) -> None:
@@ -292,7 +286,6 @@ def test_in_single_precision_they_sum_to_one_given_what_the_head_drew(
 
 @discrete
 @given(seed=seeds, scale=st.floats(0.1, 3.0))
-@settings(max_examples=20, deadline=None)
 def test_probabilities_do_not_exceed_one(head: Head, seed: int, scale: float) -> None:
     parameters, x = random((20, width_of(head)), seed, scale), values_for(head, (20,), seed)
     assert (head.log_prob(parameters, x) < 1e-9).all()
@@ -328,7 +321,6 @@ def masses(head: DiscretizedLogisticMixture, parameters: Tensor, x: Tensor) -> T
 
 @discrete
 @given(seed=seeds)
-@settings(max_examples=30, deadline=None)
 def test_masses_are_differences_of_the_distribution_function(
     head: DiscretizedLogisticMixture, seed: int
 ) -> None:
@@ -366,7 +358,6 @@ def classic_layout(head: DiscretizedLogisticMixture, parameters: Tensor) -> Tens
 
 @pytest.mark.parametrize("head", [h for h in DISCRETE if h.site in (1, 3)], ids=name)
 @given(seed=seeds)
-@settings(max_examples=20, deadline=None)
 def test_the_classic_loss_is_the_same_where_it_is_exact(
     plain_loss: Any, head: DiscretizedLogisticMixture, seed: int
 ) -> None:
@@ -388,7 +379,6 @@ def test_the_classic_loss_is_the_same_where_it_is_exact(
 
 
 @given(st.floats(-30.0, 30.0), st.floats(-7.0, 2.0), st.integers(1, 254))
-@settings(max_examples=100, deadline=None)
 def test_masses_far_in_the_tails_are_the_density_times_the_bin(
     location: float, log_scale: float, level: int
 ) -> None:
@@ -459,7 +449,11 @@ def quantiles_of_draws(head: DiscretizedLogisticMixture) -> Tensor:
     return quantiles
 
 
-@discrete
+@pytest.mark.parametrize(
+    "head",
+    [*DISCRETE[:3], *(pytest.param(h, marks=pytest.mark.slow) for h in DISCRETE[3:])],
+    ids=name,
+)
 def test_levels_drawn_follow_their_probabilities_given_the_earlier_channels(
     head: DiscretizedLogisticMixture, assert_uniform: Check
 ) -> None:
@@ -467,6 +461,7 @@ def test_levels_drawn_follow_their_probabilities_given_the_earlier_channels(
         assert_uniform(quantiles)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", [h for h in DISCRETE if h.site > 1], ids=name)
 def test_drawn_channels_depend_on_each_other_as_stated_alone(
     head: DiscretizedLogisticMixture,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -433,20 +433,17 @@ def configs(draw: st.DrawFn) -> ModelConfig:
 
 
 @given(configs())
-@settings(max_examples=50, deadline=None)
 def test_every_usable_config_makes_a_model_of_the_counted_size(config: ModelConfig) -> None:
     assert config.problem() is None
     assert parameter_count(config) == sum(p.numel() for p in make_model(config).parameters())
 
 
 @given(configs())
-@settings(max_examples=50, deadline=None)
 def test_a_usable_config_survives_json(config: ModelConfig) -> None:
     assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 @given(configs(), st.integers(1, 3))
-@settings(max_examples=20, deadline=None)
 @torch.no_grad()
 def test_every_usable_config_has_contexts_of_its_size(config: ModelConfig, batch: int) -> None:
     model = make_model(config).eval()
@@ -549,7 +546,6 @@ values = st.one_of(
 
 @pytest.mark.parametrize("sound", list(SOUND))
 @given(changes=st.dictionaries(names, values, max_size=4))
-@settings(max_examples=150, deadline=None)
 def test_hostile_entries_are_refused_or_make_a_usable_model(
     sound: str, changes: dict[str, Any]
 ) -> None:

@@ -49,7 +49,7 @@ def masses(model: Any, sigma: float, level: int) -> list[float]:
         grid = float(one.mean) + torch.linspace(-half, half, 20_001, dtype=torch.float64)
         log_p = torch.cumulative_trapezoid(one(grid[None])[0], grid)
         live = grid[1:][log_p > log_p.max() - 30]
-        nodes = torch.linspace(float(live[0]), float(live[-1]), 2001, dtype=torch.float64)
+        nodes = torch.linspace(float(live[0]), float(live[-1]), 801, dtype=torch.float64)
         density = log_density(repeated(rows, i, len(nodes)).at(sigma, level), nodes).exp()
         result.append(float(torch.trapezoid(density, nodes)))
     return result
@@ -59,19 +59,15 @@ def masses(model: Any, sigma: float, level: int) -> list[float]:
 
 
 @kinds
-@pytest.mark.parametrize("scale", [1.0, 3.0])
-@pytest.mark.parametrize("seed", range(2))
 def test_conditionals_of_random_weights_integrate_to_one_at_every_level(
-    random_model: Make, kind: dict[str, Any], scale: float, seed: int
+    random_model: Make, kind: dict[str, Any]
 ) -> None:
-    model = random_model(scale=scale, seed=seed, **kind)
+    model = random_model(scale=3.0, **kind)
     for level, sigma in enumerate(model.levels):
         assert masses(model, sigma, level) == pytest.approx([1.0] * 3, abs=1e-3)
 
 
-@settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     scale=st.floats(-2, 1.1).map(math.exp),
     sigma=st.floats(-3, 2).map(math.exp),

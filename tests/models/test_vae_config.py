@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from arcsm_cli.errors import DamagedInputError
@@ -66,13 +66,11 @@ sound: dict[str, Any] = VAEConfig(
 
 
 @given(configs())
-@settings(max_examples=60, deadline=None)
 def test_a_usable_config_survives_json(config: VAEConfig) -> None:
     assert VAEConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 @given(configs())
-@settings(max_examples=60, deadline=None)
 def test_every_usable_config_makes_a_vae_of_the_counted_size(config: VAEConfig) -> None:
     assert parameter_count(config) == sum(p.numel() for p in VAE(config).parameters())
 
@@ -95,7 +93,6 @@ def test_every_kind_of_vae_has_the_counted_size(method: str, network: str, decod
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), st.one_of(values, st.lists(numbers, max_size=4))))
-@settings(max_examples=300, deadline=None)
 def test_hostile_entries_are_refused_or_make_a_usable_config(changes: dict[str, Any]) -> None:
     try:
         config = VAEConfig.from_dict(sound | changes)
@@ -109,7 +106,6 @@ def test_hostile_entries_are_refused_or_make_a_usable_config(changes: dict[str, 
 
 
 @given(values)
-@settings(max_examples=100, deadline=None)
 def test_anything_but_a_config_is_refused(value: Any) -> None:
     with pytest.raises(DamagedInputError):
         VAEConfig.from_dict(value)

@@ -76,6 +76,7 @@ def test_joint_levels_fall_one_into_each_equal_part_of_the_log_range(
     assert torch.equal(place.floor().sort(0).values[:, 0], torch.arange(draws * rows).double())
 
 
+@pytest.mark.slow
 def test_joint_levels_of_an_examples_dimensions_are_independent(random_model: Make) -> None:
     shift = torch.stack(
         [noisy(random_model(), data(8), seed).sigma[0].log() for seed in range(400)]

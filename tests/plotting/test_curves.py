@@ -82,7 +82,7 @@ def test_any_content_is_read_or_refused(values: dict[str, Any], inner: Any) -> N
 
 
 @given(st.fixed_dictionaries({"loss": COLUMN, "valid_loss": COLUMN, "lr": COLUMN}))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=4)
 def test_whatever_is_read_can_be_drawn(columns: dict[str, list[float]]) -> None:
     count = min(map(len, columns.values()))
     cut = {key: column[:count] for key, column in columns.items()}
@@ -160,7 +160,7 @@ def test_a_damaged_score_loss_is_refused(column: Any) -> None:
 
 
 @given(COLUMN, st.sampled_from(["elbo", "csm"]))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4)
 def test_any_score_loss_that_is_read_can_be_drawn(column: list[float], method: str) -> None:
     count = len(column)
     columns = {"score_loss": column, **training(count)["history"]}

@@ -108,7 +108,7 @@ def test_without_a_few_classes_all_codes_have_one_colour(labels: Any) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     arrays(
         np.float64,

@@ -45,7 +45,7 @@ def test_the_number_of_variables_decides_the_panels(dimensions: int, panels: int
         elements=st.floats(width=32, allow_nan=False, allow_infinity=False),
     )
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=4)
 def test_any_finite_points_are_drawn_without_a_warning(points: np.ndarray) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.models.config import ModelConfig
+from arcsm_cli.training import loop
 from arcsm_cli.training.configure import Choices, model_config
 from arcsm_cli.training.settings import TrainSettings
 from arcsm_cli.training.state import TrainState
@@ -19,6 +20,12 @@ from arcsm_cli.training.state import TrainState
 
 def _points(n: int, seed: int) -> Tensor:
     return torch.randn(n, 3, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(autouse=True)
+def _few_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves validations of these short runs no longer than a few of their steps."""
+    monkeypatch.setattr(loop, "_FEWEST_VALIDATION_EXAMPLES", 24)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 SCRIPTS = HERE.parents[2] / "docs" / "cluster"
 _PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "scontrol")
 _SYSTEM = os.pathsep.join(("/usr/sbin", "/sbin"))
-_TIME = 180  # seconds, then a job counts as stuck
+_TIME = 300  # seconds, then a job counts as stuck
 _ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
 _SMALL = "--mem=1G --cpus-per-task=1"
 

@@ -31,7 +31,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory, slurm: dict[str, str]) -> Ca
                 ["arcsm", "train", *arguments, "-o", path],
                 env=slurm,
                 check=True,
-                timeout=120,
+                timeout=300,
                 capture_output=True,
             )
             made[arguments] = path
