@@ -26,7 +26,7 @@ from arcsm_cli.training.settings import TrainSettings
 from arcsm_cli.training.silent import Follower
 from arcsm_cli.training.state import TrainState
 
-PROBE = 50  # steps that tell how many fit; part of the budget
+PROBE, SHARE = 50, 0.05  # steps, and part of the budget, that tell how many fit
 
 # Objective and control variate by the names of the comparisons.
 SCORES = {"csm": ("csm", "none"), "csm-cv": ("csm", "auto"), "dsm": ("dsm", "auto")}
@@ -45,9 +45,14 @@ class Found(NamedTuple):
 def within(budget: float, run: Callable[[int], Any]) -> tuple[Any, float]:
     """Run with as many steps as fit into ``budget`` seconds of CPU time; return that time too."""
     start = time.process_time()
-    run(PROBE)
-    per_step = (time.process_time() - start) / PROBE
-    found = run(max(PROBE, int(budget / per_step) - PROBE))
+    probe = PROBE
+    for _ in range(2):  # the first steps of a process are slower: the second time tells
+        begun = time.process_time()
+        run(probe)
+        per_step = (time.process_time() - begun) / probe
+        probe = max(PROBE, int(SHARE * budget / per_step))
+    left = budget - (time.process_time() - start)
+    found = run(max(PROBE, int(left / per_step)))
     return found, time.process_time() - start
 
 

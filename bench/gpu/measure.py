@@ -1,7 +1,8 @@
-"""Speeds on one device, as JSON lines: ``python bench/gpu/measure.py steps|sampling DEVICE DATA``.
+"""Speeds on one device, as JSON lines: ``python bench/gpu/measure.py WHAT DEVICE DATA|MODEL``.
 
 ``steps``: training steps of the small PixelCNN++ by csm in single precision, in bf16 and compiled.
-``sampling``: whole samples of untrained models, with CUDA graphs and without.
+``sampling``: whole samples of untrained models, with CUDA graphs and without. ``samplers``: whole
+samples of a distilled model by the probability flow and by its quantile functions.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.data.options import DataOptions
 from arcsm_cli.data.spec import load_data
 from arcsm_cli.models.cuda_graphs import CudaGraphs
+from arcsm_cli.models.load import load_model
 from arcsm_cli.randomness import SampleNoise
 from arcsm_cli.registry import CONTEXTS
 from arcsm_cli.sampling.draw import sample
-from arcsm_cli.sampling.samplers import default_sampler
+from arcsm_cli.sampling.samplers import choose_sampler, default_sampler
 from arcsm_cli.training.configure import Choices, model_config
 from arcsm_cli.training.loop import train
 from arcsm_cli.training.session import fresh_state
@@ -124,6 +126,16 @@ def plainly(graphs: CudaGraphs, key: Any, work: Callable[[], None]) -> None:
     work()
 
 
+def seconds_of(model: Any, sampler: Any, count: int, device: str) -> float:
+    """Return seconds of ``count`` whole samples, of the second time that they are drawn."""
+    for seed in range(2):
+        wait(device)
+        start = time.perf_counter()
+        sample(model, sampler, SampleNoise(seed, range(count), device))
+        wait(device)
+    return time.perf_counter() - start
+
+
 def sampling(data: Dataset, device: str, *, toy: bool) -> None:
     """Print seconds of whole samples by the default sampler, over every context network."""
     count, sizes = (2, TOY) if toy else (256, SIZES)
@@ -138,13 +150,7 @@ def sampling(data: Dataset, device: str, *, toy: bool) -> None:
                     choices = Choices(context=context, **sizes.get(context, {}))
                     state = fresh_state(model_config(data, choices), TrainSettings(), device)
                     model = state.averaged_model()
-                noise = [SampleNoise(i, range(count), device) for i in range(2)]
-                sample(model, default_sampler(model), noise[0])
-                wait(device)
-                start = time.perf_counter()
-                sample(model, default_sampler(model), noise[1])
-                wait(device)
-                row["seconds"] = time.perf_counter() - start
+                row["seconds"] = seconds_of(model, default_sampler(model), count, device)
             except Exception as error:
                 row["failed"] = repr(error)[:300]
             print(json.dumps(row), flush=True)
@@ -153,14 +159,26 @@ def sampling(data: Dataset, device: str, *, toy: bool) -> None:
     CudaGraphs.run = with_graphs  # type: ignore[method-assign]
 
 
+def samplers(path: str, device: str, *, toy: bool) -> None:
+    """Print seconds of whole samples of a distilled model by each of two samplers."""
+    _, model = load_model(path)
+    model, count = model.to(device), 2 if toy else 256
+    for name in ("ode", "quantile"):
+        seconds = seconds_of(model, choose_sampler(model, name), count, device)
+        print(json.dumps({"sampler": name, "samples": count, "seconds": seconds}), flush=True)
+
+
 def main() -> None:
     """Measure what the arguments name."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("steps", "sampling"))
+    parser.add_argument("what", choices=("steps", "sampling", "samplers"))
     parser.add_argument("device")
-    parser.add_argument("data", help="DATA of images")
+    parser.add_argument("data", help="DATA of images, or a checkpoint")
     parser.add_argument("--toy", action="store_true")
     options = parser.parse_args()
+    if options.what == "samplers":
+        samplers(options.data, options.device, toy=options.toy)
+        return
     how = DataOptions(limit=64, resize=4) if options.toy else DataOptions()
     data = load_data(options.data, how, default_split="train")
     {"steps": steps, "sampling": sampling}[options.what](data, options.device, toy=options.toy)

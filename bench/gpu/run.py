@@ -116,16 +116,29 @@ def tests(session: Session) -> None:
 
 def steps(session: Session) -> None:
     """Training steps in each precision."""
-    _measure(session, "steps")
+    _measure(session, "steps", _images(session))
 
 
 def sampling(session: Session) -> None:
     """Whole samples with CUDA graphs and without."""
-    _measure(session, "sampling")
+    _measure(session, "sampling", _images(session))
 
 
-def _measure(session: Session, what: str) -> None:
-    command = ["bench/gpu/measure.py", what, session.device, _images(session)]
+def quantile(session: Session) -> None:
+    """Distill what the stage before trained; whole samples by its flow and by one evaluation."""
+    model, fast = session.out / "mnist-pixelcnn.safetensors", session.out / "distilled.safetensors"
+    size = ("--steps", 4, "--examples", 4) if session.toy else ()
+    found = session.arcsm(
+        "distill", model, *size, "--device", session.device, "--json", "--force", "-o", fast
+    )
+    session.note(distilled=json.loads(found).get("metrics"))
+    _measure(session, "samplers", str(fast))
+    for file in (fast, fast.with_name(fast.name + ".resume")):
+        file.unlink(missing_ok=True)
+
+
+def _measure(session: Session, what: str, argument: str) -> None:
+    command = ["bench/gpu/measure.py", what, session.device, argument]
     text = session.call([*command, *(["--toy"] if session.toy else [])])
     for line in text.splitlines():
         session.note(**json.loads(line))
@@ -225,9 +238,10 @@ STAGES: list[tuple[str, float, Callable[[Session], None]]] = [
             toy=("--context", "pixelcnn", "--filters", 4, "--resnet-blocks", 1, *TOY),
         ),
     ),
+    ("quantile", 0.09, quantile),
     (
         "cifar10-pixelcnn",
-        0.18,
+        0.15,
         training(
             "cifar10-pixelcnn",
             *("--context", "pixelcnn", "--size", "small", *BF16),
