@@ -46,11 +46,9 @@ def trained(
         shape: dict[str, Any] = {"transforms": options.transforms, "hidden_features": UNITS}
         shape |= {"bins": 8} if options.model == "nsf" else {}
         return flow(data, x, options.model, shape, scaling, SIGMA, settings, options.seconds)
-    common: dict[str, Any] = {
-        "sigma_min": SIGMA,
-        "standardize": True,
-        "hidden": tuple(map(int, options.units.split(","))),
-    }
+    units = tuple(map(int, options.units.split(",")))
+    common: dict[str, Any] = {"sigma_min": SIGMA, "standardize": True, "hidden": units}
+    common |= {"residual": True} if options.residual else {}
     if options.model in MADES:
         likelihood, components = MADES[options.model]
         common |= {"likelihood": likelihood, "components": components, "objective": "mle"}
@@ -78,6 +76,7 @@ def main() -> None:
     parser.add_argument("--context-width", type=int, default=8)
     parser.add_argument("--score-hidden", default="24,24")
     parser.add_argument("--units", default="256,256", help="hidden layers of the contexts")
+    parser.add_argument("--residual", action="store_true", help="residual layers of contexts")
     parser.add_argument("--transforms", type=int, default=5, help="of a flow")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
