@@ -35,7 +35,7 @@ from arcsm_cli.data.splits import (
     split_rows,
 )
 from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError
-from arcsm_cli.io.streams import label, show
+from arcsm_cli.io.streams import label, local_input, show
 from arcsm_cli.registry import SOURCES
 
 MAX_DIMENSIONS = 1024
@@ -155,13 +155,17 @@ def load_beside(spec: str, options: DataOptions) -> tuple[Beside, ...]:
         ArcsmError: As `load_data`.
     """
     path = path_of(spec)
-    if path is not None and os.path.isfile(path):
-        from arcsm_cli.data.files import is_table
-        from arcsm_cli.data.tables import read_table
+    if path is None or os.path.isdir(path) or not (path == "-" or os.path.exists(path)):
+        return load_data(spec, options, default_split="test").beside
+    from arcsm_cli.data.files import is_table
+    from arcsm_cli.data.tables import read_table
 
-        if is_table(Path(path)):
-            return read_table(Path(path), options, values=False).beside
-    return load_data(spec, options, default_split="test").beside
+    with local_input(path) as file:
+        if is_table(file):
+            return read_table(file, options, values=False).beside
+        # A pipe can be read only once: from here on its spool file stands for it.
+        where = spec if os.path.isfile(path) else os.fspath(file)
+        return load_data(where, options, default_split="test").beside
 
 
 def load_training(spec: str, options: DataOptions) -> TrainingData:

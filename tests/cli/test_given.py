@@ -69,7 +69,8 @@ def test_a_row_of_a_file_is_a_sample_that_the_model_can_be_measured_on(
     model = folder / "table.safetensors"
     (tmp_path / "rows.csv").write_text("age,kind\n22,blue\n24,red\n")
     assert call("sample", model, "--given", "rows.csv", "-o", "s.h5", "-q").code == 0
-    assert call("sample", model, "--given", "rows.csv", "-o", "s.csv", "-q").code == 0
+    rows = tmp_path / "rows.csv"
+    assert call("sample", model, "--given", "-", "-o", "s.csv", "-q", stdin=rows).code == 0
     with SampleFile(tmp_path / "s.h5") as file:
         assert file.read(0, 2, "statistics/age").tolist() == [22, 24]
     figures = [
