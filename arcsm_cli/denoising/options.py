@@ -16,6 +16,7 @@ class Restoring:
     method: str = option(
         "",
         "How to restore; see below.",
+        metavar="NAME",
         names=RULES,
         shown="ode; particles for salt-pepper and masks; known-first for masks of any order",
     )
