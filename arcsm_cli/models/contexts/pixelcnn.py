@@ -22,6 +22,7 @@ _SIZES = {
     "paper": _Size(160, 5, 0.5),
 }
 _DEFAULT = "paper"
+_SMALL_DATA = 1024
 
 
 def _by_size(name: str, help: str, **bounds: Any) -> Any:
@@ -47,6 +48,8 @@ class PixelCNNOptions(NetworkOptions):
         "160, 5 and 0.5.",
         choices=tuple(_SIZES),
         stored=False,
+        follows=lambda known: "small" if known.dimensions <= _SMALL_DATA else "base",
+        shown="small up to 1,024 values, else base",
     )
     filters: int = _by_size("filters", "Channels of PixelCNN++.", metavar="N", least=1, most=4096)
     resnet_blocks: int = _by_size(
