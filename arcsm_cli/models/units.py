@@ -33,14 +33,13 @@ class FileUnits:
     """
 
     def __init__(self, shift: tuple[float, ...], scale: tuple[float, ...], dimensions: int) -> None:
-        self._numbers = shift, scale
+        self._numbers = tuple(torch.tensor(n, dtype=torch.float64) for n in (shift, scale))
         self._one = (shift[0], scale[0]) if len(shift) == len(scale) == 1 else None
         self._columns: dict[str, tuple[Tensor, Tensor]] = {}
         self.log_scale = sum(map(math.log, scale)) * (dimensions // len(scale))
         # Whether files need double precision for what the model gives.
-        self._wide = self._one is None and any(
-            abs(m) > FAR * s for m, s in zip(shift, scale, strict=True)
-        )
+        far = self._numbers[0].abs() > FAR * self._numbers[1]
+        self._wide = self._one is None and bool(far.any())
 
     def to_model(self, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return rows (B, D) in file units, float32 or float64, in the model's scale."""
@@ -65,6 +64,6 @@ class FileUnits:
         """Return shift, scale and values in double precision, where the values are or nearest."""
         device = torch.device("cpu") if x.device.type == "mps" else x.device
         if str(device) not in self._columns:  # a copy waits for the device: once
-            shift, scale = (torch.tensor(n, dtype=torch.float64) for n in self._numbers)
-            self._columns[str(device)] = shift.to(device), scale.to(device)
+            shift, scale = (numbers.to(device) for numbers in self._numbers)
+            self._columns[str(device)] = shift, scale
         return *self._columns[str(device)], x.to(device, torch.float64)

@@ -120,7 +120,7 @@ def test_an_unknown_key_is_refused() -> None:
         ({"order": "spiral"}, "order"),
         ({"order_seed": -1}, "order_seed"),
         ({"order_seed": 1 << 64}, "order_seed"),
-        ({"context": "transformer"}, "context"),
+        ({"context": "recurrent"}, "context"),
         ({"annealing": "slow"}, "annealing"),
         ({"annealing": "none"}, "one level"),
         ({"levels": [1.0]}, "two or more"),
