@@ -68,4 +68,4 @@ def test_what_is_measured_is_there(peaks: Peaks) -> None:
 
 @pytest.mark.parametrize("name", ALLOWED)
 def test_many_examples_take_no_more_memory_than_few(name: str, peaks: Peaks) -> None:
-    assert peaks[name, "many"] - peaks[name, "few"] < ALLOWED[name]
+    assert peaks[name, "many"] - peaks[name, "few"] <= ALLOWED[name]
