@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -252,6 +253,16 @@ STAGES: list[tuple[str, float, Callable[[Session], None]]] = [
 ]
 
 
+def unpacked(data: Path) -> Path:
+    """Return the folder that holds the data, which may come as an archive of its files."""
+    if data.is_dir() or not data.exists():
+        return data
+    folder = Path(tempfile.mkdtemp(prefix="gpu-data-"))
+    shutil.unpack_archive(data, folder, **({} if data.suffix == ".zip" else {"filter": "data"}))
+    inner = [p for p in folder.rglob("*") if p.suffix in (".npy", ".npz")]
+    return inner[0].parent if inner else folder
+
+
 def about(session: Session) -> Iterator[str]:
     """Describe machine, versions and what is missing, as lines."""
     import torch
@@ -306,7 +317,7 @@ def main() -> int:
         return NO_DEVICE
     options.out.mkdir(parents=True, exist_ok=True)
     out, end = options.out.resolve(), start + 60 * options.minutes
-    session = Session(out, options.data.resolve(), device, options.rehearsal, end)
+    session = Session(out, unpacked(options.data.resolve()), device, options.rehearsal, end)
     session.environment["PYTHONSAFEPATH"] = "1"  # the installed package, not the source folder
     session.environment["PYTHONPATH"] = os.pathsep.join(
         [*os.environ.get("PYTHONPATH", "").split(os.pathsep), str(ROOT)]
