@@ -43,7 +43,9 @@ def random_orders(shape: tuple[int, ...], count: int, generator: Generator) -> T
     down = torch.where(turned[:, 0], rows, rows.max() - rows)
     along = torch.where(turned[:, 1], columns, columns.max() - columns)
     scan = torch.where(turned[:, 2], down * shape[2] + along, along * shape[1] + down)
-    ends = (uniform(2, 2) * torch.tensor(shape[1:], device=device)).sort(2).values
+    corners = uniform(2, 2)  # two rows, two columns
+    sides = (corners[:, 0] * shape[1], corners[:, 1] * shape[2])
+    ends = torch.stack(sides, 1).sort(2).values
     inside = (rows >= ends[:, :1, 0].floor()) & (rows <= ends[:, :1, 1])
     inside &= (columns >= ends[:, 1:, 0].floor()) & (columns <= ends[:, 1:, 1])
     share = uniform(1) * places

@@ -13,7 +13,7 @@ from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.errors import UsageError
 from arcsm_cli.evaluation.likelihood import log_likelihood
 from arcsm_cli.io.streams import label
-from arcsm_cli.models.architecture import Quantiles
+from arcsm_cli.models.architecture import ANY, Quantiles
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.restore import make_model
@@ -52,7 +52,7 @@ def distill(
         chosen: settings of the run.
 
     Raises:
-        UsageError: the model has no scores, or is conditioned on what is given.
+        UsageError: the model has no scores, is conditioned on what is given, or follows any order.
         ArcsmError: see `begin` and `carry_on`.
     """
     config = start.config
@@ -61,8 +61,9 @@ def distill(
             f"{label(start.name)}: distill takes a score model; the samples of others take one "
             "evaluation already"
         )
-    if config.given:
-        raise UsageError(f"{label(start.name)}: distill takes no models of given labels or columns")
+    if config.given or config.order == ANY:
+        what = "given labels or columns" if config.given else "any order"
+        raise UsageError(f"{label(start.name)}: distill takes no models of {what}")
     config = replace(config, quantiles=quantiles)
     settings: DistillSettings = chosen.about(dimensions=config.dimensions).settings(
         seed=seed, checkpoint_every=keeping.checkpoint_every
@@ -103,7 +104,8 @@ def learnt_from(
     Arguments:
         name: of the model.
     """
-    count = settings.examples + math.ceil(settings.examples / _HELD_OUT)
+    # An error of the divergence takes two at least.
+    count = settings.examples + max(2, math.ceil(settings.examples / _HELD_OUT))
     with progress(count * teacher.config.dimensions, "sampling") as bar:
         x = teacher_samples(teacher, settings.seed, range(count), bar.update)
     x, held_out = x[: settings.examples], x[settings.examples :]
@@ -124,7 +126,7 @@ def _gap(state: TrainState, teacher: ARCSM, x: Tensor, name: str) -> dict[str, f
     x = x[: max(2, _COMPARED // x.shape[1])]
     gaps = (log_likelihood(teacher, x) - log_likelihood(pupil, x)).double().sum(1)
     mean = float(gaps.mean())
-    error = float(gaps.std()) / math.sqrt(len(gaps)) if len(gaps) > 1 else math.nan
+    error = float(gaps.std()) / math.sqrt(len(gaps))
     note(
         "%.3g +- %.2g nats an example from %s, %.2g a dimension (divergence, on %d samples of it)",
         *(mean, error, name, mean / x.shape[1], len(x)),

@@ -112,6 +112,7 @@ def test_a_part_is_measured_given_another_by_names_or_numbers(folder: Path, call
             "--target is for models trained with --order any",
         ),
         ("fixed", "eval table.csv --orders 2", 2, "--orders is for models trained"),
+        ("any", "distill -o x.safetensors", 2, "distill takes no models of any order"),
         (
             "fixed",
             "sample --known rows.csv -o x.h5",
