@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
+
+from arcsm_cli.options import option
+
+_SMALL_DATA = 1024  # values of an example that the sizes called small are meant for
 
 
 @dataclass(frozen=True)
@@ -34,3 +39,32 @@ class Want(NamedTuple):
 
     taken: str
     remedy: str
+
+
+def size_option(sizes: Mapping[str, Any], default: str, help: str) -> Any:
+    """Return the option ``size`` of a network: a name that stands for several of its options.
+
+    Arguments:
+        sizes: by name, with an attribute for each of these; ``small`` and ``base`` among them,
+            which are the command's defaults for small and for large data.
+        default: of the dataclass.
+    """
+    return option(
+        default,
+        help,
+        choices=tuple(sizes),
+        stored=False,
+        follows=lambda known: "small" if known.dimensions <= _SMALL_DATA else "base",
+        shown="small up to 1,024 values, else base",
+    )
+
+
+def by_size(sizes: Mapping[str, Any], default: str, name: str, help: str, **bounds: Any) -> Any:
+    """Return an option whose default is that of the size."""
+    return option(
+        getattr(sizes[default], name),
+        help,
+        follows=lambda known: getattr(sizes[known.size], name),
+        shown="by --size",
+        **bounds,
+    )

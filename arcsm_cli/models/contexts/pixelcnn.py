@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from functools import partial
+from typing import ClassVar, NamedTuple
 
-from arcsm_cli.models.networks import NetworkOptions, Want
-from arcsm_cli.options import option
+from arcsm_cli.models.networks import NetworkOptions, Want, by_size, size_option
 from arcsm_cli.registry import Part
 
 
@@ -21,19 +21,7 @@ _SIZES = {
     "base": _Size(96, 3, 0.25),
     "paper": _Size(160, 5, 0.5),
 }
-_DEFAULT = "paper"
-_SMALL_DATA = 1024
-
-
-def _by_size(name: str, help: str, **bounds: Any) -> Any:
-    """Return an option whose default is that of the size."""
-    return option(
-        getattr(_SIZES[_DEFAULT], name),
-        help,
-        follows=lambda known: getattr(_SIZES[known.size], name),
-        shown="by --size",
-        **bounds,
-    )
+_by_size = partial(by_size, _SIZES, "paper")
 
 
 @dataclass(frozen=True)
@@ -42,14 +30,11 @@ class PixelCNNOptions(NetworkOptions):
 
     orders: ClassVar[tuple[str, ...]] = ("raster", "reversed")
 
-    size: str = option(
-        _DEFAULT,
+    size: str = size_option(
+        _SIZES,
+        "paper",
         "PixelCNN++ with 32 filters, 2 blocks and no dropout; 96, 3 and 0.25; or as published, "
         "160, 5 and 0.5.",
-        choices=tuple(_SIZES),
-        stored=False,
-        follows=lambda known: "small" if known.dimensions <= _SMALL_DATA else "base",
-        shown="small up to 1,024 values, else base",
     )
     filters: int = _by_size("filters", "Channels of PixelCNN++.", metavar="N", least=1, most=4096)
     resnet_blocks: int = _by_size(

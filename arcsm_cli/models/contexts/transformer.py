@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from functools import partial
+from typing import ClassVar, NamedTuple
 
-from arcsm_cli.models.networks import NetworkOptions
-from arcsm_cli.options import option
+from arcsm_cli.models.networks import NetworkOptions, by_size, size_option
 from arcsm_cli.registry import Part
 
 
@@ -17,20 +17,7 @@ class _Size(NamedTuple):
 
 
 _SIZES = {"small": _Size(3, 4, 64), "base": _Size(6, 8, 256)}
-_SMALL_DATA = 1024  # values of an example that the small one is meant for
-
-
-def _by_size(name: str, help: str, **bounds: Any) -> Any:
-    """Return an option whose default is that of the size."""
-    return option(
-        getattr(_SIZES["small"], name),
-        help,
-        metavar="N",
-        least=1,
-        follows=lambda known: getattr(_SIZES[known.size], name),
-        shown="by --size",
-        **bounds,
-    )
+_by_size = partial(by_size, _SIZES, "small", metavar="N", least=1)
 
 
 @dataclass(frozen=True)
@@ -41,13 +28,8 @@ class TransformerOptions(NetworkOptions):
 
     rates: ClassVar[tuple[float, float]] = (2e-3, 2e-3)
 
-    size: str = option(
-        "small",
-        "transformer: 3 layers, 4 heads and 64 units; base: 6, 8 and 256.",
-        choices=tuple(_SIZES),
-        stored=False,
-        follows=lambda known: "small" if known.dimensions <= _SMALL_DATA else "base",
-        shown="small up to 1,024 values, else base",
+    size: str = size_option(
+        _SIZES, "small", "transformer: 3 layers, 4 heads and 64 units; base: 6, 8 and 256."
     )
     layers: int = _by_size("layers", "Blocks of the transformer.", most=256)
     heads: int = _by_size("heads", "Attention heads of a block.", most=256)
