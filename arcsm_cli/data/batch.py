@@ -51,11 +51,12 @@ class Batch(NamedTuple):
     def to(self, device: torch.device | str) -> Batch:
         """Move to a device; from pinned memory without waiting for it.
 
-        Examples in double precision stay: models bring them to their scale on the CPU.
+        Examples in double precision stay where the device has none.
         """
         given = self.given.to(device, non_blocking=True)
         order = None if self.order is None else self.order.to(device, non_blocking=True)
-        x = self.x if self.x.dtype == torch.float64 else self.x.to(device, non_blocking=True)
+        stays = self.x.dtype == torch.float64 and torch.device(device).type == "mps"
+        x = self.x if stays else self.x.to(device, non_blocking=True)
         return Batch(x, given, order)
 
 

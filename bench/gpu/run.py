@@ -106,9 +106,7 @@ class Session:
 
 def tests(session: Session) -> None:
     """All tests that are for a GPU."""
-    text = session.call(
-        ["-m", "pytest", "-q", "-m", "gpu", "tests/gpu", "tests/models"], accept=(0, 1)
-    )
+    text = session.call(["-m", "pytest", "-q", "-m", "gpu", "tests"], accept=(0, 1))
     session.note(tests=text.strip().splitlines()[-1])
     for line in text.splitlines():
         if line.startswith("FAILED"):
@@ -149,7 +147,11 @@ def _images(session: Session) -> str:
     return "digits" if session.toy else str(session.data / "mnist-train.npz")
 
 
-def training(name: str, *options: object, toy: Sequence[object]) -> Callable[[Session], None]:
+Stage = tuple[str, float, Callable[[Session], None]]
+"""A stage's name, its share of the minutes, and what it does."""
+
+
+def training(name: str, share: float, *options: object, toy: Sequence[object]) -> Stage:
     """Return a stage that trains on images for most of its time, then measures and draws."""
 
     def stage(session: Session) -> None:
@@ -185,7 +187,7 @@ def training(name: str, *options: object, toy: Sequence[object]) -> Callable[[Se
         )
         samples.unlink()
 
-    return stage
+    return name, share, stage
 
 
 def patches(session: Session) -> None:
@@ -216,39 +218,18 @@ def patches(session: Session) -> None:
 
 BF16 = ("--precision", "bf16")
 TOY = ("--limit", 32, "--batch-size", 8, "--resize", 4)
-# Most telling first: name, its share of the minutes, the stage.
-STAGES: list[tuple[str, float, Callable[[Session], None]]] = [
+TRANSFORMER, PIXELCNN = ("--context", "transformer"), ("--context", "pixelcnn")
+SMALL_PIXELCNN = (*PIXELCNN, "--size", "small", *BF16)
+TOY_PIXELCNN = (*PIXELCNN, "--filters", 4, "--resnet-blocks", 1, *TOY)
+TOY_TRANSFORMER = (*TRANSFORMER, "--layers", 1, "--heads", 2, "--width", 8, *TOY)
+STAGES: list[Stage] = [  # most telling first
     ("tests", 0.13, tests),
     ("steps", 0.12, steps),
     ("sampling", 0.09, sampling),
-    (
-        "mnist-transformer",
-        0.19,
-        training(
-            "mnist-transformer",
-            *("--context", "transformer", *BF16),
-            toy=("--context", "transformer", "--layers", 1, "--heads", 2, "--width", 8, *TOY),
-        ),
-    ),
-    (
-        "mnist-pixelcnn",
-        0.19,
-        training(
-            "mnist-pixelcnn",
-            *("--context", "pixelcnn", "--size", "small", "--draws", 4, *BF16),
-            toy=("--context", "pixelcnn", "--filters", 4, "--resnet-blocks", 1, *TOY),
-        ),
-    ),
+    training("mnist-transformer", 0.19, *TRANSFORMER, *BF16, toy=TOY_TRANSFORMER),
+    training("mnist-pixelcnn", 0.19, *SMALL_PIXELCNN, "--draws", 4, toy=TOY_PIXELCNN),
     ("quantile", 0.09, quantile),
-    (
-        "cifar10-pixelcnn",
-        0.15,
-        training(
-            "cifar10-pixelcnn",
-            *("--context", "pixelcnn", "--size", "small", *BF16),
-            toy=("--context", "pixelcnn", "--filters", 4, "--resnet-blocks", 1, *TOY),
-        ),
-    ),
+    training("cifar10-pixelcnn", 0.15, *SMALL_PIXELCNN, toy=TOY_PIXELCNN),
     ("patches", 1.0, patches),
 ]
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from arcsm_cli.data.batch import Batch
+from arcsm_cli.data.conditions import Condition
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.evaluation.likelihood import log_likelihood
 from arcsm_cli.models.base import AutoregressiveModel
+from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.randomness import SampleNoise
 from arcsm_cli.sampling.draw import sample
 from arcsm_cli.sampling.samplers import default_sampler
@@ -27,11 +32,20 @@ from arcsm_cli.training.silent import Follower
 IMAGES = torch.randint(0, 256, (64, 1, 4, 4), generator=torch.Generator().manual_seed(0)).byte()
 VECTORS = torch.randn(64, 5, generator=torch.Generator().manual_seed(1)).cumsum(1)
 
+FAR = VECTORS.double() + 1e9  # what single precision does not carry
+SMALL = {"layers": 1, "heads": 2, "width": 8}
+LABELS = (Condition("labels", ("0", "1"), (32, 32)),)
+GIVEN = functional.one_hot(torch.arange(64) % 2).float()
+
 # Data, what `Choices` says of the model, what `TrainSettings` says of the run.
 KINDS: dict[str, tuple[Tensor, dict[str, Any], dict[str, Any]]] = {
     "csm": (IMAGES, {"hidden": (16,)}, {}),
     "csm without variate": (IMAGES, {"hidden": (16,)}, {"control_variate": "none"}),
     "csm, columns": (VECTORS, {"hidden": (16,), "standardize": True}, {"draws": 2}),
+    "csm, far columns": (FAR, {"hidden": (16,), "standardize": True}, {}),
+    "csm, given labels": (VECTORS, {"hidden": (16,)}, {}),
+    "transformer": (IMAGES, {"context": "transformer", **SMALL}, {}),
+    "transformer, any order": (IMAGES, {"context": "transformer", "order": "any", **SMALL}, {}),
     "csm, frames": (VECTORS, {"hidden": (16,), "frames": "linear"}, {}),
     "dsm": (VECTORS, {"hidden": (16,)}, {"objective": "dsm"}),
     "ssm": (VECTORS, {"hidden": (16,)}, {"objective": "ssm"}),
@@ -58,10 +72,21 @@ each = pytest.mark.parametrize("name", KINDS)
 pytestmark = pytest.mark.gpu
 
 
-def trained(name: str, device: str, steps: int = 4, **settings: Any) -> AutoregressiveModel:
-    values, choices, more = KINDS[name]
+def is_told(name: str) -> bool:
+    return "given" in name
+
+
+def learnt_from(name: str) -> tuple[Dataset, ModelConfig]:
+    values, choices, _ = KINDS[name]
     data = Dataset(name, values)
-    config = model_config(data, Choices(**choices))
+    if is_told(name):
+        data = replace(data, given=GIVEN)
+    return data, model_config(data, Choices(**choices), LABELS if is_told(name) else ())
+
+
+def trained(name: str, device: str, steps: int = 4, **settings: Any) -> AutoregressiveModel:
+    more = KINDS[name][2]
+    data, config = learnt_from(name)
     every = {"steps": steps, "validate_every": steps, "checkpoint_every": steps}
     state = fresh_state(
         config, TrainSettings(batch_size=16, **every, **{**more, **settings}), device
@@ -72,21 +97,22 @@ def trained(name: str, device: str, steps: int = 4, **settings: Any) -> Autoregr
 
 
 @torch.no_grad()
-def nats(model: AutoregressiveModel, x: Tensor, device: str) -> Tensor:
-    return log_likelihood(model, x.to(device)).cpu()
-
-
-def rows(name: str, model: AutoregressiveModel) -> Tensor:
+def nats(name: str, model: AutoregressiveModel, device: str) -> Tensor:
+    """Return the log-density of the first examples, on a device, (8, D)."""
     x = KINDS[name][0][:8]
-    return model.sort(x.float() / 255 if x.dtype == torch.uint8 else x)
+    x = model.sort((x.float() / 255 if x.dtype == torch.uint8 else x).to(model.mean.device))
+    batch = Batch.of(x)
+    if is_told(name):
+        batch = batch._replace(given=GIVEN[:8])
+    return log_likelihood(model, batch.to(device)).cpu()
 
 
 @each
 def test_the_density_of_a_model_is_that_of_the_cpu(name: str, device: str) -> None:
     model = trained(name, device)
     here = copy.deepcopy(model).cpu()
-    x = rows(name, here)
-    torch.testing.assert_close(nats(model, x, device), nats(here, x, "cpu"), rtol=1e-3, atol=2e-3)
+    found, expected = nats(name, model, device), nats(name, here, "cpu")
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=2e-3)
 
 
 @each
@@ -94,15 +120,16 @@ def test_a_model_starts_as_on_the_cpu(name: str, device: str) -> None:
     """The noise of a step is another on each device; a step of no length leaves the start."""
     values = []
     for where in ("cpu", device):
-        model = trained(name, where, steps=1, lr=1e-12)
-        values.append(nats(model, rows(name, copy.deepcopy(model).cpu()), where).sum(1))
+        values.append(nats(name, trained(name, where, steps=1, lr=1e-12), where).sum(1))
     torch.testing.assert_close(values[0], values[1], rtol=1e-3, atol=2e-2)
 
 
 @each
 def test_samples_are_finite_and_of_the_shape(name: str, device: str) -> None:
     model = trained(name, device)
-    x = sample(model, default_sampler(model), SampleNoise(0, range(8), device=device))
+    given = GIVEN[:8].to(device) if is_told(name) else None
+    noise = SampleNoise(0, range(8), device=device)
+    x = sample(model, default_sampler(model), noise, given=given)
     assert x.shape == (8, *model.config.shape)
     assert torch.isfinite(x).all()
 
@@ -116,9 +143,7 @@ def test_bf16_and_compiled_steps_train_much_as_others_do(
     if device == "cpu" and "compile" in setting and name != "csm":
         pytest.skip("a C++ compiler takes a minute for each kind")
     plain, other = trained(name, device, 8), trained(name, device, 8, **setting)
-    a, b = (
-        nats(m, rows(name, copy.deepcopy(m).cpu()), device).sum(1).mean() for m in (plain, other)
-    )
+    a, b = (nats(name, model, device).sum(1).mean() for model in (plain, other))
     assert abs(float(a - b)) < 0.05 * max(10.0, abs(float(a)))
 
 
@@ -126,9 +151,8 @@ def test_bf16_and_compiled_steps_train_much_as_others_do(
 def test_a_step_waits_for_nothing(name: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the records of a run nothing of the device's results is asked for."""
     monkeypatch.setattr("arcsm_cli.training.loop._STEPS_AHEAD", {})  # as on a GPU
-    values, choices, more = KINDS[name]
-    data = Dataset(name, values)
-    config = model_config(data, Choices(**choices))
+    more = KINDS[name][2]
+    data, config = learnt_from(name)
     every = {"steps": 8, "validate_every": 8, "checkpoint_every": 8}
     state = fresh_state(config, TrainSettings(batch_size=16, **every, **more), device)
     watch = Watch(device)
