@@ -132,21 +132,26 @@ def contexts_full() -> float:
 
 def contexts_incremental() -> float:
     """The same incrementally; fails if they differ by more than 1e-6."""
-    net, x = model(), torch.rand(64, SIDE * SIDE)
+    return walked(model(), batch=64, tolerance=1e-6, warm=1, runs=5)
+
+
+def walked(net: ARCSM, batch: int, tolerance: float, *, warm: int, runs: int) -> float:
+    """Seconds of all contexts of a batch one after another; fails if the full pass's differ."""
+    x = torch.rand(batch, SIDE * SIDE)
     rows = []
 
     def walk() -> None:
         rows.clear()
-        (state,) = net.incremental(torch.empty(64, 0))
+        (state,) = net.incremental(torch.empty(batch, 0))
         for d in range(SIDE * SIDE):
             rows.append(state.contexts())
             state.append(x[:, d])
 
     with torch.no_grad():
-        seconds = median_seconds(walk, warm=1, runs=5)
+        seconds = median_seconds(walk, warm=warm, runs=runs)
         full = net.contexts(x)
     error = float((torch.stack(rows, 1) - full).abs().max() / full.abs().max())
-    assert error < 1e-6, f"incremental contexts differ by {error}"
+    assert error < tolerance, f"incremental contexts differ by {error}"
     return seconds
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import torch
-from cases import SIDE, median_seconds
+from cases import SIDE, walked
 
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.config import ModelConfig, noise_levels
@@ -37,22 +37,7 @@ def transformer_contexts_full() -> float:
 
 def transformer_contexts_incremental() -> float:
     """The same with keys and values kept; fails if they differ by more than 1e-5."""
-    net, x = model(), torch.rand(BATCH, SIDE * SIDE)
-    rows = []
-
-    def walk() -> None:
-        rows.clear()
-        (state,) = net.incremental(torch.empty(BATCH, 0))
-        for d in range(SIDE * SIDE):
-            rows.append(state.contexts())
-            state.append(x[:, d])
-
-    with torch.no_grad():
-        seconds = median_seconds(walk, warm=0, runs=3)
-        full = net.contexts(x)
-    error = float((torch.stack(rows, 1) - full).abs().max() / full.abs().max())
-    assert error < 1e-5, f"incremental contexts differ by {error}"
-    return seconds
+    return walked(model(), BATCH, tolerance=1e-5, warm=0, runs=3)
 
 
 TRANSFORMER_CASES = {

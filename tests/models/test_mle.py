@@ -27,6 +27,7 @@ from arcsm_cli.models.restore import make_model, parameter_count, restore
 from arcsm_cli.objectives.mle import mle
 from arcsm_cli.objectives.noisy_batch import perturb
 from arcsm_cli.randomness import Draws
+from tests.models.images import noisy
 
 Make = Callable[..., Any]
 GAUSSIAN, MIXTURE, DISCRETE = LIKELIHOODS
@@ -58,16 +59,6 @@ KINDS = list(itertools.product(LIKELIHOODS, ["made", "pixelcnn"]))
 every = pytest.mark.parametrize(("likelihood", "context"), KINDS)
 
 
-def with_colour(model: Any) -> Any:
-    """Give the sub-pixels' weights, zero at first, values of their own."""
-    torch.manual_seed(5)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith("earlier"):
-                parameter.normal_()
-    return model
-
-
 def examples(model: AutoregressiveModel, batch: int, seed: int = 0) -> Tensor:
     """Return examples in file units, (B, *shape): 8-bit values between 0 and 1."""
     generator = torch.Generator().manual_seed(seed)
@@ -94,7 +85,7 @@ def log_prob_of(model: ARMLE, rows: Any, x: Tensor, d: int) -> Tensor:
 def test_densities_of_a_walk_are_those_of_the_full_pass(
     random_model: Make, likelihood: str, context: str
 ) -> None:
-    model = with_colour(random_model(**settings_of(likelihood, context)))
+    model = noisy(random_model(**settings_of(likelihood, context)))
     x = model.sort(examples(model, 3))
     expected, walk = model.log_prob(x), model.walk(torch.empty(3, 0))
     for d, column in enumerate(x.T):
@@ -110,7 +101,7 @@ def test_densities_of_a_walk_are_those_of_the_full_pass_in_any_order(
     random_model: Make, likelihood: str, order: str
 ) -> None:
     context = "made" if order == "random" else "pixelcnn"
-    model = with_colour(random_model(order=order, **settings_of(likelihood, context)))
+    model = noisy(random_model(order=order, **settings_of(likelihood, context)))
     x = model.sort(examples(model, 2))
     expected, walk = model.log_prob(x), model.walk(torch.empty(2, 0))
     for d, column in enumerate(x.T):
@@ -124,7 +115,7 @@ def test_densities_of_a_walk_are_those_of_the_full_pass_in_any_order(
 def test_a_density_does_not_depend_on_later_values(
     random_model: Make, likelihood: str, context: str
 ) -> None:
-    model = with_colour(random_model(**settings_of(likelihood, context)))
+    model = noisy(random_model(**settings_of(likelihood, context)))
     x, other = (model.sort(examples(model, 1, seed)) for seed in (0, 1))
     d = x.shape[1]
     # Row i has the first i + 1 values of x.
@@ -224,7 +215,7 @@ def test_the_first_variables_mixture_starts_with_components_apart() -> None:
 
 @every
 def test_every_weight_gets_a_gradient(random_model: Make, likelihood: str, context: str) -> None:
-    model = with_colour(random_model(**settings_of(likelihood, context)))
+    model = noisy(random_model(**settings_of(likelihood, context)))
     batch = perturb(model, model.sort(examples(model, 4)), torch.Generator().manual_seed(0))
     mle(model, batch, Draws(torch.Generator())).backward()
     for name, parameter in model.named_parameters():
@@ -251,7 +242,7 @@ def test_denoising_a_gaussian_is_the_mean_of_the_posterior(
     random_model: Make, context: str
 ) -> None:
     sigma = 0.3
-    model = with_colour(random_model(**settings_of(GAUSSIAN, context, sigma=sigma)))
+    model = noisy(random_model(**settings_of(GAUSSIAN, context, sigma=sigma)))
     x = model.sort(examples(model, 3))
     with torch.no_grad():
         mean, log_sd = model.contexts(x).unbind(-1)
@@ -267,7 +258,7 @@ def test_denoising_moves_along_the_score_of_the_own_conditional(
     random_model: Make, likelihood: str, context: str
 ) -> None:
     sigma, h = 0.3, 1e-5
-    model = with_colour(random_model(**settings_of(likelihood, context, sigma=sigma)))
+    model = noisy(random_model(**settings_of(likelihood, context, sigma=sigma)))
     x = model.sort(examples(model, 2))
     found = of_every_dimension(model, x)
     with torch.no_grad():
