@@ -64,9 +64,9 @@ def run(
     these: numbers, or texts as categories. 'sample' then draws by label, and 'eval --metric
     accuracy' tells labels by Bayes' rule.
 
-    SIGTERM, SIGINT and SIGUSR1 finish the step, save and exit with 75; the same command with
-    --resume goes on and ends with the same weights as a run that was never stopped. With -o - the
-    checkpoint goes to standard output at the end, and there is nothing to resume.
+    SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 finish the step, save and exit with 75; the same
+    command with --resume goes on and ends with the same weights as a run that was never stopped.
+    With -o - the checkpoint goes to standard output at the end, and there is nothing to resume.
 
     Examples:
 

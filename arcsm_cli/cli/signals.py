@@ -19,9 +19,9 @@ _POSTPONEMENT = 0.02  # seconds
 
 _Handler = Callable[[int, FrameType | None], object] | int | None
 
-# By name: not every platform has all of them. Schedulers announce a job's end by SIGUSR1.
-_ENDING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
-_STOPPING = ("SIGINT", "SIGTERM", "SIGUSR1")
+# By name: not every platform has all of them. Schedulers announce a job's end by whichever of them
+# the site has chosen.
+_ENDING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 
 
 class SignalInterrupt(KeyboardInterrupt):
@@ -37,10 +37,10 @@ class SignalInterrupt(KeyboardInterrupt):
 
 
 class SignalGuard:
-    """Makes SIGINT, SIGTERM, SIGHUP and SIGUSR1 raise `SignalInterrupt` in the main thread.
+    """Makes SIGINT, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 raise `SignalInterrupt`.
 
-    A repeated signal while the first one is being answered changes nothing. Forked workers end
-    as they would without it.
+    They do so in the main thread. A repeated signal while the first one is being answered changes
+    nothing. Forked workers end as they would without it.
 
     Attributes:
         received: Whether a signal came before `hold`.
@@ -126,9 +126,9 @@ def _end_as_usual(signum: int) -> None:
 
 
 class StopFlag:
-    """Turns SIGINT, SIGTERM and SIGUSR1 into a flag that a loop polls between steps.
+    """Turns the signals of `SignalGuard` into a flag that a loop polls between steps.
 
-    A second SIGINT aborts at once with `SignalInterrupt`; repeated SIGTERM and SIGUSR1 change
+    A second SIGINT aborts at once with `SignalInterrupt`; repetitions of the others change
     nothing. Saving belongs inside the ``with`` block, where a late signal cannot break it.
 
     Example:
@@ -156,7 +156,7 @@ class StopFlag:
         return "" if self._signum is None else signal.Signals(self._signum).name
 
     def __enter__(self) -> Self:
-        self._before = _replace(_STOPPING, self._handle)
+        self._before = _replace(_ENDING, self._handle)
         return self
 
     def __exit__(

@@ -57,7 +57,8 @@ def loss_of(method: str, field: Any, x: Tensor, generator: torch.Generator) -> T
 def work(channel: Connection, wanted: dict[str, Any]) -> None:
     """Send what the module's first lines say, then ``None`` or, out of memory, ``memory``."""
     # What asked for this process ends it; signals to the whole group are not for it.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    endings = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+    for number in endings:
         signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
     # Who asked may be gone, and with it all interest in the answer.
     with contextlib.suppress(BrokenPipeError):

@@ -13,8 +13,7 @@ import pytest
 
 from arcsm_cli.cli.signals import SignalInterrupt, StopFlag
 
-ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
-STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2]
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +134,7 @@ def test_a_signal_ignored_from_outside_stays_ignored(
     assert process.wait(timeout=300) == 0
 
 
-@pytest.mark.parametrize("signum", STOPPING, ids=lambda s: s.name)
+@pytest.mark.parametrize("signum", ENDING, ids=lambda s: s.name)
 def test_a_stop_flag_turns_a_signal_into_a_flag(signum: signal.Signals) -> None:
     with StopFlag() as stop:
         assert not stop
@@ -144,7 +143,7 @@ def test_a_stop_flag_turns_a_signal_into_a_flag(signum: signal.Signals) -> None:
         assert stop.reason == signum.name
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1], ids=lambda s: s.name)
+@pytest.mark.parametrize("signum", ENDING[1:], ids=lambda s: s.name)
 def test_a_stop_flag_outlasts_repetitions(signum: signal.Signals) -> None:
     with StopFlag() as stop:
         for _ in range(5):
@@ -167,10 +166,10 @@ def test_an_interrupt_after_another_signal_still_only_stops() -> None:
 
 
 def test_a_stop_flag_puts_the_handlers_back() -> None:
-    before = [signal.getsignal(number) for number in STOPPING]
+    before = [signal.getsignal(number) for number in ENDING]
     with StopFlag():
         pass
-    assert [signal.getsignal(number) for number in STOPPING] == before
+    assert [signal.getsignal(number) for number in ENDING] == before
 
 
 def test_a_forked_worker_dies_of_sigterm_and_outlives_sigint() -> None:

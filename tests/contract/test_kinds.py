@@ -105,6 +105,7 @@ KINDS = {
     ),
 }
 each = pytest.mark.parametrize("name", KINDS)
+_STOPS = ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGTERM", "SIGINT")  # a kind each, in turn
 _FEW = ("--steps", 8, "--checkpoint-every", 3)
 
 
@@ -155,7 +156,7 @@ def test_a_stopped_run_goes_on_to_the_weights_of_one_that_was_not(
     common = (*making(name, model), *_FEW, "-q", "-o", "parts.safetensors")
     running = start(*common)
     running.catch((tmp_path / "parts.safetensors").exists)
-    stopped = running.end(signal.SIGUSR1)
+    stopped = running.end(signal.Signals[_STOPS[list(KINDS).index(name) % len(_STOPS)]])
     if stopped.code == 75:  # else the last step was over already
         assert (stopped.err.count("\n"), "--resume" in stopped.err) == (1, True)
         assert call(*common, "--resume").code == 0
