@@ -18,15 +18,21 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	touch $@
 
-# Train on scikit-learn's digits, draw samples, and print the exact likelihood of held-out digits.
+DEMO_MODEL := arcsm:digits
+
+# Draw digits from a model that comes with arcsm, with their likelihoods; then train one in a minute.
 demo: $(READY)
 	mkdir -p demo
+	$(BIN)/arcsm sample $(DEMO_MODEL) -n 64 --seed 1 --denoise --force -o demo/first.h5 --png demo/first.png
+	$(BIN)/arcsm sample $(DEMO_MODEL) -n 64 --seed 1 --no-clip --force -o demo/first-noisy.h5
+	$(BIN)/arcsm eval $(DEMO_MODEL) demo/first-noisy.h5 --no-perturb --metric nll,bpd
+	@echo "demo/first.png: what $(DEMO_MODEL) drew, and above their exact likelihood. Now one of your own:"
 	$(BIN)/arcsm train --config docs/recipes/digits-demo.toml --force -o demo/digits.safetensors
 	$(BIN)/arcsm sample demo/digits.safetensors -n 64 --seed 1 --denoise --force \
 	  -o demo/samples.h5 --png demo/samples.png
 	$(BIN)/arcsm plot demo/digits.safetensors --force -o demo/training.png
 	$(BIN)/arcsm eval demo/digits.safetensors digits --metric nll,bpd
-	@echo "Look at demo/samples.png (what the model drew) and demo/training.png."
+	@echo "Look at demo/first.png, demo/samples.png (what the new model drew) and demo/training.png."
 
 test: $(READY)
 	$(TEST) -n $(WORKERS)

@@ -22,10 +22,12 @@ COMMANDS = {
     "eval": "Measure a model on DATA, or samples",
     "ood-score": "Score how unlike the training data examples are",
     "compare": "Run one of the paper's experiments between objectives",
+    "models": "List the models that come with arcsm",
     "info": "Say what a file is and where it comes from",
     "plot": "Draw a figure of a file",
     "data": "Write any DATA as an HDF5 file",
     "merge": "Put shards back together, in order",
+    "export": "Write a model to give away",
 }
 
 DESCRIPTION = """Autoregressive conditional score models: train, sample, exact likelihoods.

@@ -149,6 +149,7 @@ def run(
         figure_of_vae,
     )
     from arcsm_cli.plotting.figure import figure_format
+    from arcsm_cli.pretrained import PREFIX, is_name
 
     others = against or []
     if latent and data is None:
@@ -158,7 +159,9 @@ def run(
     if output is None:
         if file == "-":
             raise UsageError("standard input has no name to derive the figure's from: give -o FILE")
-        output = os.path.splitext(file)[0] + ".png"
+        # A model that comes with the program has no folder of the user's.
+        named = file.removeprefix(PREFIX) if is_name(file) else file.rstrip(os.sep)
+        output = os.path.splitext(named)[0] + ".png"
     form = figure_format(output)
     values = _slice_values(slices)
     check_output(output, force=force)

@@ -7,8 +7,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 ROOMS = (
     *("errors", "notices", "registry", "plugins", "options", "randomness", "runtime"),
-    *("distributed", "processors", "io", "data", "cli", "models", "objectives", "sampling"),
-    *("evaluation", "denoising", "training", "comparisons", "plotting", "app", "commands"),
+    *("pretrained", "distributed", "processors", "io", "data", "cli", "models"),
+    *("objectives", "sampling", "evaluation", "denoising", "training", "comparisons"),
+    *("plotting", "app", "commands"),
 )
 """Each imports from those before it alone; docs/architecture.md says what they are."""
 

@@ -31,7 +31,7 @@ _PACKAGE = "arcsm_cli.commands"
 _SHARED = frozenset({"train", "vae-train", "sample", "denoise", "eval", "ood-score"})
 """Commands whose work several processes share; of the others there is one process."""
 
-_OPEN = _SHARED | {"compare", "data", "distill", "plot"}
+_OPEN = _SHARED | {"compare", "data", "distill", "export", "plot"}
 """Commands that read data or models, and hence take plugins."""
 
 

@@ -37,7 +37,12 @@ def _data_argument() -> Any:
 Data = Annotated[str, _data_argument()]
 OptionalData = Annotated[str | None, _data_argument()]
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A checkpoint, or - for standard input.")
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A checkpoint, arcsm:NAME (see 'arcsm models'), a folder that export wrote, or - for "
+        "standard input.",
+    ),
 ]
 
 # Outputs

@@ -2,15 +2,17 @@
 
 import errno
 import os
+import shutil
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from arcsm_cli.errors import OutputError
-from arcsm_cli.io.scratch import scratch_file, temporary_folder
+from arcsm_cli.io.scratch import scratch_file, scratch_folder, scratch_name, temporary_folder
+from arcsm_cli.io.sink import signals_held
 
 STDOUT = "standard output"
 
@@ -99,6 +101,68 @@ def atomic_output(target: str, *, force: bool = False) -> Iterator[Path]:
         yield temporary
         _sync(temporary)
         _publish(temporary, final, target, force=force)
+
+
+def check_folder(target: str, *, force: bool, ours: Callable[[str], bool]) -> None:
+    """Refuse early, before any work, a folder that could not be written at the end.
+
+    Args:
+        target: its path. An empty folder may be there.
+        force: one that holds nothing but what we write may be replaced.
+        ours: whether we write a file of that name, relative to the folder.
+
+    Raises:
+        OutputError: it is a file; it holds files, and ``force`` is not given or they are not ours;
+            the folder that it is in is missing or cannot be written to.
+    """
+    final = os.path.realpath(target)
+    if os.path.lexists(final):
+        if not os.path.isdir(final):
+            raise OutputError(f"{_shown(target)}: is a file, where a folder is to be written")
+        held = [
+            os.path.relpath(os.path.join(parent, name), final)
+            for parent, _, names in os.walk(final)
+            for name in names
+        ]
+        if held and not force:
+            raise OutputError(f"{_shown(target)}: exists already; --force replaces it")
+        if others := sorted(name for name in held if not ours(name)):
+            raise OutputError(
+                f"{_shown(target)}: holds {_shown(others[0])}, which arcsm did not write there: "
+                "name another folder"
+            )
+    _check_folder(final)
+
+
+@contextmanager
+def atomic_folder(
+    target: str, *, force: bool = False, ours: Callable[[str], bool]
+) -> Iterator[Path]:
+    """Yield a temporary folder to write to; it becomes ``target`` if the body ends without error.
+
+    It lies beside the target under a hidden name, and is removed if anything is raised.
+
+    Args:
+        target, force, ours: as of `check_folder`.
+
+    Raises:
+        OutputError: as `check_folder`, or the system refused to write.
+    """
+    check_folder(target, force=force, ours=ours)
+    final = Path(os.path.realpath(target))
+    stem = os.fsdecode(os.fsencode(final.name)[:200])
+    with _blaming(target, final), scratch_folder(final.parent, stem, alone=False) as temporary:
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o777 & ~mask)
+        yield temporary
+        os.sync()  # all files at once
+        with signals_held():
+            old = final.with_name(scratch_name(stem))
+            with suppress(FileNotFoundError):
+                final.rename(old)
+            temporary.rename(final)
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _publish(temporary: Path, final: Path, target: str, *, force: bool) -> None:

@@ -100,6 +100,38 @@ def extend(chains: list[list[dict[str, Any]]], entry: dict[str, Any]) -> list[di
     return [*(entries[key] for key in order), entry]
 
 
+def reproducible(chain: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a chain without what tells of a machine and its user, for files that are given away.
+
+    Left out are times and hosts, and of absolute paths (and those that begin with ``~`` or ``..``)
+    all but the last part. Commands, seeds, versions and the SHA-256 of inputs stay.
+
+    >>> step = make_entry(command="data", arguments=["--x=/home/me/a.npz", "-o", "../b.h5"],
+    ...                   seed=0, inputs={"/home/me/a.npz": "1f"})
+    >>> (found,) = reproducible([step])
+    >>> found["arguments"], found["inputs"], "host" in found
+    (['--x=a.npz', '-o', 'b.h5'], {'a.npz': '1f'}, False)
+    """
+
+    def bare(text: Any) -> Any:
+        if not isinstance(text, str):
+            return text
+        option, equals, path = text.rpartition("=") if text.startswith("-") else ("", "", text)
+        if not path.startswith((os.sep, "~", f"..{os.sep}")):
+            return text
+        return option + equals + os.path.basename(os.path.normpath(path))
+
+    found = []
+    for step in chain:
+        kept = {key: value for key, value in step.items() if key not in ("time", "host")}
+        if isinstance(arguments := kept.get("arguments"), list):
+            kept["arguments"] = [bare(argument) for argument in arguments]
+        if isinstance(inputs := kept.get("inputs"), dict):
+            kept["inputs"] = {bare(name): digest for name, digest in inputs.items()}
+        found.append(kept)
+    return found
+
+
 def parse_chain(text: str, name: str) -> list[dict[str, Any]]:
     """Read a chain from the JSON ``text`` of the file that messages call ``name``.
 

@@ -1,4 +1,4 @@
-"""Inputs as local files: paths are checked, pipes and ``-`` are spooled."""
+"""Inputs as local files: paths are checked, pipes and ``-`` are spooled, names of models found."""
 
 import os
 import re
@@ -10,13 +10,17 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Literal, Protocol, TextIO
 
+from arcsm_cli import pretrained
 from arcsm_cli.errors import DamagedInputError, MissingInputError, OutputError, UsageError
 from arcsm_cli.io.scratch import scratch_file, temporary_folder
 
 STDIN = "standard input"
+MODEL_FILE = "model.safetensors"
+"""The checkpoint in a folder that holds a model, as `arcsm export` writes it."""
+
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
-_spooled: dict[str, str] = {}  # spool file -> what the user called it, for error messages
+_called: dict[str, str] = {}  # file -> what the user called it, for error messages
 
 
 def show(text: object, limit: int = 60) -> str:
@@ -32,12 +36,12 @@ def show(text: object, limit: int = 60) -> str:
 def label(source: str | os.PathLike[str]) -> str:
     """What messages call an input: its path as given, or ``standard input`` for ``-``.
 
-    A spool file made by `local_input` goes by the name of what was spooled.
+    A file that `local_input` made or found goes by the name of what it stands for.
     """
     if source == "-":
         return STDIN
     name = os.fspath(source)
-    name = _spooled.get(name, name)
+    name = _called.get(name, name)
     return name if name.isprintable() else ascii(name)
 
 
@@ -46,12 +50,14 @@ def local_input(source: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a seekable local file that holds the input ``source``.
 
     Args:
-        source: a path, or ``-`` for standard input. Pipes are copied to a temporary file, which
-            is deleted when the context ends; regular files are yielded as they are.
+        source: a path, ``-`` for standard input, or ``arcsm:NAME``, the checkpoint of a model that
+            comes with the program. Pipes are copied to a temporary file, which is deleted when the
+            context ends; regular files are yielded as they are, and of a folder that `arcsm export`
+            wrote its checkpoint.
 
     Raises:
         MissingInputError: it does not exist or cannot be read.
-        DamagedInputError: it is neither a file nor a pipe.
+        DamagedInputError: it is neither a file nor a pipe, or a model's file is not as declared.
         UsageError: ``-`` and standard input is a terminal.
         OutputError: there is no room to spool the pipe.
     """
@@ -65,7 +71,14 @@ def local_input(source: str | os.PathLike[str]) -> Iterator[Path]:
         with spooled(sys.stdin.buffer, STDIN) as path:
             yield path
         return
+    if isinstance(source, str) and pretrained.is_name(source):  # a Path("arcsm:x") is a file
+        path = pretrained.checkpoint_of(source)
+        _called[str(path)] = source
+        yield path
+        return
     name = os.fspath(source)
+    if os.path.isfile(held := os.path.join(name, MODEL_FILE)):
+        name = held
     try:
         mode = os.stat(name).st_mode
         if stat.S_ISREG(mode):
@@ -202,11 +215,11 @@ def spooled(stream: Readable, name: str) -> Iterator[Path]:
                     file.write(part)
         except OSError as error:
             raise OutputError(f"{name}: cannot be spooled to {folder}: {_reason(error)}") from error
-        _spooled[str(path)] = name
+        _called[str(path)] = name
         try:
             yield path
         finally:
-            del _spooled[str(path)]
+            del _called[str(path)]
 
 
 def _reason(error: OSError | ValueError) -> str:
