@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ROOMS = (
-    *("errors", "notices", "registry", "plugins", "options", "randomness", "runtime"),
+    *("errors", "extras", "notices", "registry", "plugins", "options", "randomness", "runtime"),
     *("pretrained", "distributed", "processors", "io", "data", "cli", "models"),
     *("objectives", "sampling", "evaluation", "denoising", "training", "comparisons"),
     *("plotting", "app", "commands"),

@@ -25,6 +25,7 @@ from arcsm_cli.errors import (
     UnavailableError,
     UsageError,
 )
+from arcsm_cli.extras import missing_extra
 
 
 @dataclass
@@ -153,6 +154,8 @@ def _as_arcsm_error(error: BaseException) -> ArcsmError | None:
     """`error` in the terms of the contract; None for an error that is ours."""
     if isinstance(error, ArcsmError):
         return error
+    if (how := missing_extra(error)) is not None:
+        return UnavailableError(how)
     if isinstance(error, KeyboardInterrupt):
         if isinstance(error.__context__, StoppedEarly):
             return error.__context__  # a repeated signal; everything had been saved

@@ -51,6 +51,7 @@ class InceptionFeatures:
     def __init__(self, source: str, device: str = "cpu") -> None:
         self._name, self._device = label(source), device
         tensors, self.digest = read_weights(source)
+        import torch_fidelity  # noqa: F401  without it torchmetrics fails in words of its own
         from torchmetrics.image.fid import NoTrainInceptionV3  # slow: errors come before it
 
         # The constructor fetches and unpickles unless it is given a file: this one is our own.
