@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from arcsm_cli.evaluation.restoration import figure
 from arcsm_cli.io.samples import SampleFile
+from arcsm_cli.registry import METRICS
 
 Image = NDArray[Any]
 Denoise = Callable[[Image], Image]
@@ -107,7 +107,8 @@ def _figure(metric: str, x: Image, clean: Image) -> torch.Tensor:
     restored, truth = (
         torch.from_numpy(np.moveaxis(a, -1, 1).astype(np.float32).copy()) for a in pair
     )
-    return figure(metric, restored.clamp(0, 1), truth)
+    found: torch.Tensor = METRICS[metric](restored.clamp(0, 1), truth)
+    return found
 
 
 def _print(name: str, x: Image, clean: Image) -> None:

@@ -42,17 +42,16 @@ class Found(NamedTuple):
     seconds: float
 
 
-def within(budget: float, run: Callable[[int], Any]) -> tuple[Any, float]:
+def within(budget: float, run: Callable[[int], Any], probe: int = PROBE) -> tuple[Any, float]:
     """Run with as many steps as fit into ``budget`` seconds of CPU time; return that time too."""
-    start = time.process_time()
-    probe = PROBE
+    start, least = time.process_time(), probe
     for _ in range(2):  # the first steps of a process are slower: the second time tells
         begun = time.process_time()
         run(probe)
         per_step = (time.process_time() - begun) / probe
-        probe = max(PROBE, int(SHARE * budget / per_step))
+        probe = max(least, int(SHARE * budget / per_step))
     left = budget - (time.process_time() - start)
-    found = run(max(PROBE, int(left / per_step)))
+    found = run(max(least, int(left / per_step)))
     return found, time.process_time() - start
 
 
