@@ -77,6 +77,15 @@ def run(
             help="Add the model's last noise level to DATA first; not for data that carry it.",
         ),
     ] = True,
+    dequantize: Annotated[
+        Literal["uniform"] | None,
+        typer.Option(
+            "--dequantize",
+            show_default="none",
+            help="Of a model of images: bpd as the bound of 8-bit images that published figures "
+            "are, with uniform noise over each grey value's cell in place of the model's.",
+        ),
+    ] = None,
     target: Annotated[
         str | None,
         typer.Option(
@@ -195,6 +204,10 @@ def run(
     scores on a grid; 'spline' is of what a distilled model draws, and its difference from the
     others says how far that is from its teacher.
 
+    Published bits per dimension are of 8-bit values: --dequantize uniform gives that bound, of
+    models whose last level is at most a third of a grey value's cell (train --dequantize uniform
+    --sigma-min 0.0026).
+
     A model trained with --order any gives the likelihood of some variables given any others,
     exactly: --target A --given B measures log p(A | B), with the others unknown (in nats, and bits
     per dimension of A).
@@ -229,6 +242,7 @@ def run(
       arcsm eval g.safetensors 8gaussians --method quadrature --json
       arcsm eval digits.safetensors digits -o scored.h5
       arcsm eval by-label.safetensors digits --metric accuracy
+      arcsm eval fine.safetensors mnist --metric bpd --dequantize uniform
       arcsm eval any.safetensors table.csv --target price --given rooms,area --orders 8
       arcsm sample m.safetensors -n 500 -o - | arcsm eval - --against digits
       arcsm denoise m.safetensors mnist --corrupt gaussian:0.6 -o - | arcsm eval - --metric psnr
@@ -261,7 +275,8 @@ def run(
             if ranks.size > 1:
                 raise UsageError(f"{label(file)} holds samples: measuring them takes one process")
             _refuse("is for a VAE", annealing | weighting)
-            _refuse("is for a model", {"--target": target, "--given": known, "--orders": orders})
+            of_models = {"--dequantize": dequantize, "--target": target}
+            _refuse("is for a model", of_models | {"--given": known, "--orders": orders})
             if data is not None or method is not None or output is not None:
                 raise UsageError("samples take --against DATA, and neither DATA, --method nor -o")
             result = _samples(
@@ -281,9 +296,10 @@ def run(
             source = Source(*named, checkpoint, model.to(torch_device))
             whole = Target(output, batch_size, force)
             if isinstance(model, VAE):
+                of_others = {"--dequantize": dequantize, "--target": target}
                 _refuse(
                     "is for autoregressive models",
-                    {"--target": target, "--given": known, "--orders": orders},
+                    of_others | {"--given": known, "--orders": orders},
                 )
                 if method is not None or not perturb:
                     raise UsageError(f"--method and --no-perturb: {label(file)} holds a VAE")
@@ -312,7 +328,17 @@ def run(
                     orders,
                     options.seed,
                 )
-                result = measure_model(source, options, names, method, perturb, whole, ranks, asked)
+                result = measure_model(
+                    source,
+                    options,
+                    names,
+                    method,
+                    perturb,
+                    whole,
+                    ranks,
+                    asked,
+                    dequantize=dequantize is not None,
+                )
         else:
             raise DamagedInputError(
                 f"{label(file)}: neither a checkpoint (safetensors) nor samples (HDF5) of arcsm"

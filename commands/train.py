@@ -87,7 +87,12 @@ def run(
     from arcsm_cli.distributed.ranks import joined
     from arcsm_cli.registry import OBJECTIVES
     from arcsm_cli.runtime import reuse_memory
-    from arcsm_cli.training.configure import Choices, check_choices, model_config
+    from arcsm_cli.training.configure import (
+        Choices,
+        check_choices,
+        check_dequantizing,
+        model_config,
+    )
     from arcsm_cli.training.start import load_start
 
     choices = Choices(**architecture, **conditionals, **noise, objective=goal.objective)
@@ -114,6 +119,8 @@ def run(
             checkpoint_every=keeping.checkpoint_every,
             started_from="" if start is None else start.digest,
         )
+        if settings.dequantize != "none":
+            check_dequantizing(config, train)
         if settings.patience and config.annealing == "staged":
             raise UsageError("--patience ends a run, and is not for the stages of staged annealing")
         run_training(

@@ -75,6 +75,7 @@ def measure_model(
     target: Target,
     ranks: "Ranks",
     question: "Question | None" = None,
+    dequantize: bool = False,
 ) -> dict[str, Any]:
     """Return what ``arcsm eval`` prints of an autoregressive model; {} on all ranks but the first.
 
@@ -84,6 +85,7 @@ def measure_model(
         perturb: whether to add the model's last noise level to DATA.
         ranks: share the examples.
         question: the part of the variables that is asked for, if not all in one order.
+        dequantize: bound the bits per dimension of 8-bit images, see `check_dequantized`.
 
     Raises:
         ArcsmError: options that do not fit the model, data that do not, an output in the way.
@@ -93,7 +95,9 @@ def measure_model(
     from arcsm_cli.evaluation.figures import check_shape
     from arcsm_cli.evaluation.likelihood import default_method
     from arcsm_cli.evaluation.model_metrics import (
+        check_dequantized,
         density_text,
+        dequantized_text,
         evaluate,
         metrics_of,
         noise_bpd,
@@ -105,6 +109,14 @@ def measure_model(
     name, model = source.name, source.model
     if target.output is not None:
         check_sample_output(target.output, force=target.force)
+    if dequantize:
+        check_dequantized(model)
+        if question is not None or not perturb or not set(metrics) <= {"bpd"}:
+            raise UsageError(
+                "--dequantize is of the metric bpd alone, without --target, --given, --orders and "
+                "--no-perturb"
+            )
+        metrics = ["bpd"]
     all_of_it = [m for m in metrics_of(model) if not METRICS.has(m, "labels")]
     metrics = metrics or [m for m in all_of_it if question is None or m in ("nll", "bpd")]
     for metric in metrics:
@@ -143,6 +155,7 @@ def measure_model(
             batch_size=target.batch_size or 128,
             seed=options.seed,
             question=question,
+            dequantize=dequantize,
             ranks=ranks,
         )
         with progress(len(examples), "evaluating") as bar:
@@ -158,9 +171,13 @@ def measure_model(
     if given := model.config.given:
         result["given"] = names_of(given)
     if {"nll", "accuracy"} & figures.keys():
-        result["density"] = density_text(model, perturbed=perturb)
+        if dequantize:
+            result["density"] = dequantized_text(model)
+            result |= {"bound": True, "data_sha256": examples.digest}
+        else:
+            result["density"] = density_text(model, perturbed=perturb)
         result["method"] = method or default_method(model)
-        if "bpd" in metrics and (floor := noise_bpd(model, asked)) is not None:
+        if "bpd" in metrics and not dequantize and (floor := noise_bpd(model, asked)) is not None:
             result["bpd_of_the_noise_alone"] = floor
     if question is not None:
         places = [int(part.sum()) for part in (question.target, question.given)]

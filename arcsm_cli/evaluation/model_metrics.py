@@ -7,12 +7,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from arcsm_cli.data.batch import Batch
+from arcsm_cli.data.eight_bit import CELL, dequantized, is_eight_bit
 from arcsm_cli.data.given import classes
 from arcsm_cli.data.stream import Examples
 from arcsm_cli.distributed.ranks import SOLO, Ranks
+from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.evaluation.any_order import Question, part_log_likelihood
 from arcsm_cli.evaluation.classifying import figures_of_labels
 from arcsm_cli.evaluation.figures import Found, check_shape, found_in, labels_beside
@@ -22,6 +25,9 @@ from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.models.mle import ARMLE
 from arcsm_cli.randomness import Purpose, SampleNoise
 from arcsm_cli.registry import METRICS, STATISTICS
+
+LARGEST_NOISE = 1 / 3
+"""How wide the noise of a model's last level may be beside a grey value's cell."""
 
 
 def evaluate(
@@ -34,6 +40,7 @@ def evaluate(
     batch_size: int = 128,
     seed: int = 0,
     question: Question | None = None,
+    dequantize: bool = False,
     ranks: Ranks = SOLO,
 ) -> Iterator[Found]:
     """Evaluate examples batch by batch; they come with the noise that they were evaluated with.
@@ -48,11 +55,13 @@ def evaluate(
         batch_size: examples at a time; the figures do not depend on it.
         seed: of the perturbation; example i's noise depends on the seed and i alone.
         question: measure ``nll`` of a part of the variables given another.
+        dequantize: add uniform noise over the cells of 8-bit values in place of the perturbation,
+            see `check_dequantized`.
         ranks: share the batches, all of which the first one gets; see `Ranks.in_order`.
 
     Raises:
         DamagedInputError: if the examples are of another shape, or the weights so large that the
-            scores overflow.
+            scores overflow, or values are not of 8 bits that are to be dequantised.
     """
     check_shape(model, data)
     names = ["nll" if name == "bpd" else name for name in metrics]
@@ -60,10 +69,19 @@ def evaluate(
     labels = any(METRICS.has(name, "labels") for name in metrics if name in METRICS)
 
     def read(batch: Batch, indices: range) -> Found:
-        rows = batch.holding(model.sort(batch.x))
-        if perturb and model.sigma_min > 0:
-            noise = SampleNoise(seed, indices, rows.x.device, Purpose.MEASURED)
-            rows = rows.holding(rows.x + model.sigma_min * noise.normal(rows.x.shape[1]))
+        noise = SampleNoise(seed, indices, purpose=Purpose.MEASURED)
+        x = batch.x
+        if dequantize:
+            if not is_eight_bit(x):
+                raise DamagedInputError(
+                    f"{data.name}: --dequantize is of 8-bit values, some of these are not"
+                )
+            u = torch.special.ndtr(noise.normal(*x.shape[1:]).double())
+            x = dequantized(x, u.to(x.dtype))
+        rows = batch.holding(model.sort(x))
+        if perturb and not dequantize and model.sigma_min > 0:
+            z = noise.normal(rows.x.shape[1]).to(rows.x.device)
+            rows = rows.holding(rows.x + model.sigma_min * z)
         if question is None:
             figures = figures_of(model, rows, names, method)
         else:
@@ -120,6 +138,41 @@ def summary(
             mean = bits_per_dimension(model, mean, dimensions)
         result |= {name: mean, f"{name}_se": error}
     return result
+
+
+def check_dequantized(model: AutoregressiveModel) -> None:
+    """Refuse models whose density says little of dequantised 8-bit images.
+
+    The bound holds for every density. But a model knows images with noise of its last level, and
+    noise that is not small beside a cell, `LARGEST_NOISE` of its width, belongs to the figure.
+
+    Raises:
+        UsageError: naming both widths.
+    """
+    if not model.config.is_image:
+        raise UsageError("--dequantize is of images, the model is of vectors")
+    if is_discrete(model):
+        raise UsageError(
+            "--dequantize is for densities; this model gives probabilities of 8-bit images as it is"
+        )
+    scale = model.config.data_scale[0]
+    if (noise := model.sigma_min * scale) > LARGEST_NOISE * CELL:
+        least = LARGEST_NOISE * CELL / scale
+        raise UsageError(
+            f"--dequantize: the model's last noise level, sigma {model.sigma_min:g}, is "
+            f"{noise / CELL:.2f} of a grey value's cell ({CELL / scale:.5f} wide); the bound takes "
+            f"at most a third, a model trained with --sigma-min {math.floor(1e5 * least) / 1e5:g} "
+            "or less"
+        )
+
+
+def dequantized_text(model: AutoregressiveModel) -> str:
+    """Return of what the figures of dequantised images are a bound, for the output."""
+    noise = model.sigma_min * model.config.data_scale[0] / CELL
+    return (
+        "upper bound of 8-bit images: uniform noise over each grey value's cell; the model's own "
+        f"noise has sigma {model.sigma_min:g}, {noise:.2f} of a cell"
+    )
 
 
 def density_text(model: AutoregressiveModel, *, perturbed: bool) -> str:

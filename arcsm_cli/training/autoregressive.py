@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 
 from arcsm_cli.data.batch import Batch
 from arcsm_cli.data.dataset import Dataset, as_float
+from arcsm_cli.data.eight_bit import dequantized
 from arcsm_cli.data.given import classes, labelled
 from arcsm_cli.models.any_order import random_orders
 from arcsm_cli.models.architecture import ANY
@@ -76,7 +77,10 @@ class AutoregressiveTask:
         """Return sorted examples with the stage's noise and, for models of any order, orders."""
         level = stage if len(model.stages) > 1 else -1
         draws = settings.draws if training else 1
-        rows = batch.holding(model.sort(batch.x))
+        x = batch.x
+        if settings.dequantize == "uniform":
+            x = dequantized(x, torch.rand(x.shape, generator=generator, device=x.device))
+        rows = batch.holding(model.sort(x))
         found = perturb(model, rows, generator, level=level, draws=draws)
         if model.config.order != ANY:
             return found

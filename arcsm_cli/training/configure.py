@@ -9,6 +9,7 @@ import torch
 
 from arcsm_cli.data.conditions import Conditions
 from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.data.eight_bit import is_eight_bit
 from arcsm_cli.errors import UsageError
 from arcsm_cli.io.streams import label
 from arcsm_cli.models.architecture import (
@@ -128,6 +129,22 @@ def model_config(data: Dataset, choices: Choices, given: Conditions = ()) -> Mod
     if not image and not choices.standardize:
         warn_of_scales(data, spread, config.levels[-1])
     return config
+
+
+def check_dequantizing(config: ModelConfig, data: Dataset) -> None:
+    """Refuse ``--dequantize uniform`` for data that are not of 8 bits, or models that are.
+
+    Raises:
+        UsageError: saying which.
+    """
+    name = label(data.name)
+    if not config.is_image:
+        raise UsageError(f"--dequantize is of images, {name} holds vectors")
+    if config.likelihood == DISCRETIZED:
+        raise UsageError(f"--dequantize: --likelihood {DISCRETIZED} is of 8-bit values as they are")
+    # 8-bit images are kept as such; others are looked at.
+    if not (data.values.dtype == torch.uint8 or is_eight_bit(data.values)):
+        raise UsageError(f"--dequantize is of 8-bit images, {name} holds other values")
 
 
 def _check_fit(data: Dataset, choices: Choices) -> None:

@@ -139,6 +139,7 @@ class TrainSettings(RunSettings):
         objective: of `arcsm_cli.registry.OBJECTIVES`.
         control_variate: ``auto``, of csm wherever there is noise, or ``none``.
         draws: noise draws of the score input for each example's contexts.
+        dequantize: ``uniform``, noise over the cells of 8-bit values each time, or ``none``.
         precision: ``fp32`` or ``bf16``, of the context network's products alone.
         compile: compile the training step.
         grad_accumulation: parts that a batch is computed in, one after another: less memory, the
@@ -176,6 +177,12 @@ class TrainSettings(RunSettings):
         least=1,
         needs=(OBJECTIVES, "scores"),
         after="batch_size",
+    )
+    dequantize: str = option(
+        "none",
+        "Of 8-bit images: uniform adds noise over each grey value's cell each time, for figures by "
+        "'eval --dequantize' (needs a --sigma-min of 0.0026 or less).",
+        choices=("none", "uniform"),
     )
     precision: str = option(
         "fp32",

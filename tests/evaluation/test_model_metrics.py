@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from arcsm_cli.data.dataset import Dataset
-from arcsm_cli.errors import DamagedInputError
+from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.evaluation.model_metrics import (
     bits_per_dimension,
+    check_dequantized,
     check_shape,
     density_text,
     evaluate,
@@ -202,3 +203,36 @@ def test_the_density_is_named_with_its_scale_and_noise(
 
 def test_it_is_said_when_the_noise_was_not_added_here(random_model: Make) -> None:
     assert "already perturbed" in density_text(random_model(), perturbed=False)
+
+
+@pytest.mark.parametrize("sd", [0.003, 0.02, 0.5])
+def test_the_bound_of_dequantised_images_is_that_of_its_closed_form(
+    gaussian_model: Make, sd: float
+) -> None:
+    # Of N(m, v), m a grey value's centre: E[log p(m + u)] = -log(2 pi v) / 2 - w^2 / (24 v).
+    grey, cell, sigma = 128, 2 / 255, 0.0026
+    model = gaussian_model((2 * grey / 255 - 1,) * 4, (sd,) * 4, levels=(3.0, sigma), **IMAGE)
+    data = Dataset("x", torch.full((2000, 1, 2, 2), grey, dtype=torch.uint8))
+    x, figures = gathered(model, data, metrics=["bpd"], dequantize=True)
+    bits = bits_per_dimension(model, float(figures["nll"].mean()))
+    v = sd**2 + sigma**2
+    expected = 0.5 * math.log(2 * math.pi * v) + cell**2 / (24 * v) - math.log(cell)
+    assert bits == pytest.approx(expected / math.log(2), abs=0.02)
+    assert bits > -math.log2(math.erf(cell / 2 / math.sqrt(2 * v))) - 1e-3  # a draw each
+    assert (255 * x - grey).abs().max() <= 0.5 + 1e-4
+
+
+def test_dequantisation_is_refused_where_noise_is_wide_beside_a_cell(gaussian_model: Make) -> None:
+    for sigma, fits in ((0.0026, True), (0.0027, False), (0.04, False)):
+        model = gaussian_model((0.0,) * 4, (0.5,) * 4, levels=(3.0, sigma), **IMAGE)
+        if fits:
+            check_dequantized(model)
+        else:
+            with pytest.raises(UsageError, match=f"sigma {sigma:g}.*--sigma-min 0.0026"):
+                check_dequantized(model)
+
+
+def test_values_that_are_not_of_8_bits_are_not_dequantised(gaussian_model: Make) -> None:
+    model = gaussian_model((0.0,) * 4, (0.5,) * 4, levels=(3.0, 0.0026), **IMAGE)
+    with pytest.raises(DamagedInputError, match="8-bit"):
+        gathered(model, images(), metrics=["bpd"], dequantize=True)

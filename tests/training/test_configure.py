@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.errors import UsageError
+from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.contexts.made import MADEOptions
-from arcsm_cli.training.configure import Choices, model_config
+from arcsm_cli.training.autoregressive import AutoregressiveTask
+from arcsm_cli.training.configure import Choices, check_dequantizing, model_config
+from arcsm_cli.training.settings import TrainSettings
 
 
 def table(scale: float = 1.0, d: int = 3) -> Dataset:
@@ -192,3 +197,33 @@ def test_columns_that_the_noise_hides_are_named(caplog: pytest.LogCaptureFixture
 
 def test_names_of_columns_reach_the_config() -> None:
     assert model_config(column(), Choices()).columns == ("a", "k")
+
+
+def test_dequantised_examples_lie_anywhere_in_the_cells_of_their_values(
+    assert_uniform: Callable[[Tensor], None],
+) -> None:
+    grey = 77
+    data = Dataset("grey", torch.full((1000, 1, 2, 2), grey, dtype=torch.uint8))
+    config = model_config(data, Choices(sigma_min=1e-6, hidden=(4,)))
+    check_dequantizing(config, data)
+    prepared = AutoregressiveTask().prepare(
+        ARCSM(config),
+        data.rows(0, 1000),
+        torch.Generator().manual_seed(0),
+        TrainSettings(dequantize="uniform"),
+        0,
+        training=True,
+    )
+    levels = 255 * (prepared.context_input.x.double() + 1) / 2
+    assert_uniform((levels - grey + 0.5).flatten())
+
+
+def test_only_8_bit_images_are_dequantised() -> None:
+    for values in (torch.rand(50, 1, 2, 2), torch.randn(50, 3)):
+        data = Dataset("x", values)
+        with pytest.raises(UsageError, match="--dequantize"):
+            check_dequantizing(model_config(data, Choices(hidden=(4,))), data)
+    data = Dataset("x", torch.zeros(50, 1, 2, 2, dtype=torch.uint8))
+    discrete = Choices(objective="mle", likelihood="discretized-logistic-mixture", hidden=(4,))
+    with pytest.raises(UsageError, match="--dequantize"):
+        check_dequantizing(model_config(data, discrete), data)
