@@ -257,7 +257,7 @@ def run(
     from arcsm_cli.io.streams import label, local_input, sniff
     from arcsm_cli.models.load import load_any
     from arcsm_cli.models.vae import VAE
-    from arcsm_cli.runtime import reuse_memory
+    from arcsm_cli.runtime import lowered, reuse_memory
 
     reuse_memory()
     torch_device = resolve_device(device)
@@ -312,7 +312,7 @@ def run(
                     names,
                     AnnealedSampling(chains or 16, temperatures or 1000),
                     importance_samples or 500,
-                    precision == "bf16",
+                    lowered(precision, torch_device),
                     seed,
                 )
                 result = measure_vae(source, options, how, whole, feature_weights, ranks)

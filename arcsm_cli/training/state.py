@@ -16,6 +16,7 @@ from arcsm_cli.models.restore import config_type, make_model, parameter_count
 from arcsm_cli.models.vae import VAE
 from arcsm_cli.models.variate import PosteriorShares
 from arcsm_cli.registry import OBJECTIVES
+from arcsm_cli.runtime import lowered
 from arcsm_cli.training.autoregressive import AutoregressiveTask
 from arcsm_cli.training.distillation import DistillationTask
 from arcsm_cli.training.settings import RunSettings, TrainSettings
@@ -47,15 +48,16 @@ class TrainState:
         self.model = model
         self.task: Task = task_of(model)
         self.settings = settings
+        device = next(model.parameters()).device.type
         if isinstance(settings, TrainSettings):
-            model.low_precision = settings.precision == "bf16"
+            model.low_precision = lowered(settings.precision, device)
             if settings.control_variate == "auto" and OBJECTIVES.has(settings.objective, "variate"):
                 self._follow_shares()
         self.average = {k: v.detach().clone() for k, v in model.named_parameters()}
         keeps = settings.keep == "best"
         self.best = {k: v.clone() for k, v in self.average.items()} if keeps else {}
         # The fused kernel exists for CPU and CUDA and saves most of the memory traffic.
-        fused = next(model.parameters()).device.type in ("cpu", "cuda")
+        fused = device in ("cpu", "cuda")
         self.optimizer = torch.optim.Adam(
             self.task.groups(model, settings),
             lr=settings.lr,
