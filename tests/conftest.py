@@ -28,6 +28,15 @@ if TYPE_CHECKING:
     from arcsm_cli.models.vae import VAE
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--cases",
+        type=int,
+        default=0,
+        help="Count all but N cases of each test as slow, those kept spread evenly; 0 keeps all.",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Undo what a shell does to a suite that it runs in the background or under nohup.
 
@@ -47,8 +56,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what lies in tests/slow as slow, and properties too where they get many examples."""
+    """Mark what lies in tests/slow as slow, and properties too where they get many examples.
+
+    So are most cases of tests with many, given ``--cases``.
+    """
     many = config.option.markexpr == "slow"
+    kept = config.option.cases
+    of_test: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if "slow" not in item.keywords:
+            of_test.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for cases in of_test.values():
+        if 0 < kept < len(cases):
+            spread = {round(i * (len(cases) - 1) / max(kept - 1, 1)) for i in range(kept)}
+            for i in set(range(len(cases))) - spread:
+                cases[i].add_marker("slow")
     for item in items:
         property_ = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
         if "slow" in item.path.parts or (many and property_):
