@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +14,16 @@ from torch import Tensor
 
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.models.config import ModelConfig
-from arcsm_cli.training import loop
+from arcsm_cli.objectives.noisy_batch import NoisyBatch
+from arcsm_cli.randomness import Draws
+from arcsm_cli.training import autoregressive, loop
 from arcsm_cli.training.configure import Choices, model_config
+from arcsm_cli.training.session import fresh_state
 from arcsm_cli.training.settings import TrainSettings
 from arcsm_cli.training.state import TrainState
+from tests.training.runs import SCORES, Run
+
+Make = Callable[..., Any]
 
 
 def _points(n: int, seed: int) -> Tensor:
@@ -44,9 +52,7 @@ def config(data: Dataset) -> Callable[..., ModelConfig]:
     """Makes small configurations for the data."""
 
     def make(**choices: Any) -> ModelConfig:
-        sizes: dict[str, Any] = {"hidden": (6, 6), "score_hidden": (5,), "context_width": 2}
-        sizes["frames"] = "none"  # all weights are trained, and from the first step alike
-        return model_config(data, Choices(**sizes | choices))
+        return model_config(data, Choices(**SCORES | choices))
 
     return make
 
@@ -65,6 +71,79 @@ def settings() -> Callable[..., TrainSettings]:
             "validate_every": 2,
         }
         return TrainSettings(**short | values)
+
+    return make
+
+
+def _pictures(n: int, seed: int) -> Tensor:
+    """Brightness falls from the top of each picture to its bottom: there is something to learn."""
+    generator = torch.Generator().manual_seed(seed)
+    top = torch.linspace(200, 50, 4)[:, None]
+    values = top + 25 * torch.randn(n, 1, 4, 4, generator=generator)
+    return values.clamp(0, 255).round().to(torch.uint8)
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Dataset:
+    """40 grey images of 4 x 4 pixels: five batches of 8 an epoch."""
+    return Dataset("pictures", _pictures(40, 0))
+
+
+@pytest.fixture(scope="session")
+def held_out() -> Dataset:
+    return Dataset("held out", _pictures(20, 1))
+
+
+@pytest.fixture
+def examples(data: Dataset, valid: Dataset, pictures: Dataset, held_out: Dataset) -> Make:
+    """The training and the held-out examples for choices."""
+
+    def get(choices: dict[str, Any]) -> tuple[Dataset, Dataset]:
+        return (pictures, held_out) if choices.get("context") == "pixelcnn" else (data, valid)
+
+    return get
+
+
+@pytest.fixture
+def fresh(settings: Make, pictures: Dataset, data: Dataset) -> Callable[..., TrainState]:
+    """Makes states before the first step, of images where the context network takes those."""
+
+    def make(choices: dict[str, Any], **values: Any) -> TrainState:
+        examples = pictures if choices.get("context") == "pixelcnn" else data
+        return fresh_state(model_config(examples, Choices(**choices)), settings(**values), "cpu")
+
+    return make
+
+
+@pytest.fixture
+def spy(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[tuple[NoisyBatch, float]]]:
+    """Notes what an objective is given in training, and what it returns."""
+
+    def watch(name: str) -> list[tuple[NoisyBatch, float]]:
+        seen: list[tuple[NoisyBatch, float]] = []
+        real = autoregressive.OBJECTIVES[name]
+
+        def objective(model: Any, batch: NoisyBatch, random: Draws) -> Tensor:
+            loss = real(model, batch, random)
+            if loss.requires_grad:  # validation is without
+                seen.append((batch, float(loss.detach())))
+            return loss
+
+        monkeypatch.setitem(autoregressive.OBJECTIVES, name, objective)
+        return seen
+
+    return watch
+
+
+@pytest.fixture
+def run(tmp_path: Path, settings: Make, examples: Make) -> Callable[..., Run]:
+    """Makes runs with outputs of their own."""
+    names = (tmp_path / f"run{i}.safetensors" for i in itertools.count())
+
+    def make(choices: dict[str, Any] = SCORES, **values: Any) -> Run:
+        data, valid = examples(choices)
+        config = model_config(data, Choices(**choices))
+        return Run(next(names), config, settings(**values), data, valid)
 
     return make
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,82 +11,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from arcsm_cli.data.dataset import Dataset
-from arcsm_cli.errors import DamagedInputError, MissingInputError, OutputError, UsageError
-from arcsm_cli.io.checkpoint import load_checkpoint, load_resume
+from arcsm_cli.errors import OutputError
+from arcsm_cli.io.checkpoint import load_checkpoint
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.restore import restore
-from arcsm_cli.training import autoregressive, state
+from arcsm_cli.training import autoregressive
 from arcsm_cli.training.loop import DivergedError
-from arcsm_cli.training.session import Session, fresh_state, resume_path, resumed_state
-from arcsm_cli.training.settings import TrainSettings
+from arcsm_cli.training.session import Session
 from arcsm_cli.training.state import TrainState
+from tests.training.runs import DISCRETE, PIXELCNN, SCORES, assert_same_files, equal
 
 Make = Callable[..., Any]
 
 STAGED: dict[str, Any] = {"annealing": "staged", "levels": 3}
-
-
-class Run:
-    """One training command: settings, data and an output, started as often as needed."""
-
-    def __init__(
-        self, output: Path, config: Any, settings: TrainSettings, data: Dataset, valid: Dataset
-    ) -> None:
-        self.output, self.config, self.settings = str(output), config, settings
-        self.data, self.valid = data, valid
-
-    @property
-    def files(self) -> tuple[Path, Path]:
-        return Path(self.output), resume_path(self.output)
-
-    def state(self) -> TrainState:
-        if self.files[1].exists():
-            return self.resumed()
-        return fresh_state(self.config, self.settings, "cpu")
-
-    def resumed(self, **changes: Any) -> TrainState:
-        settings = replace(self.settings, **changes)
-        return resumed_state(self.output, self.config, settings, self.data.digest, "cpu")[0]
-
-    def start(self, after: int | None = None, *, force: bool = True) -> bool:
-        """Train; stop once ``after`` more steps are done."""
-        done = itertools.count(1)
-        stop = False
-
-        def report(loss: float, valid_loss: float | None) -> None:
-            nonlocal stop
-            stop = next(done) == after
-
-        session = Session(self.output, self.data.digest, [], lambda: stop, report)
-        return session.run(self.state(), self.data, self.valid, force=force)
-
-    def interrupted(self, stops: Iterable[int]) -> None:
-        for after in stops:
-            assert not self.start(after)
-        assert self.start()
-
-
-@pytest.fixture
-def run(tmp_path: Path, config: Make, settings: Make, data: Dataset, valid: Dataset) -> Make:
-    """Makes runs with outputs of their own."""
-    names = (tmp_path / f"run{i}.safetensors" for i in itertools.count())
-
-    def make(choices: dict[str, Any] | None = None, **values: Any) -> Run:
-        return Run(next(names), config(**choices or {}), settings(**values), data, valid)
-
-    return make
-
-
-def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
-
-
-def assert_same_files(one: Run, other: Run) -> None:
-    first, second = load_checkpoint(one.output), load_checkpoint(other.output)
-    assert equal(first.tensors, second.tensors)
-    assert first.training == second.training
-    assert equal(load_resume(one.files[1])[0], load_resume(other.files[1])[0])
 
 
 # Going on
@@ -103,11 +39,11 @@ def test_a_run_stopped_at_any_step_ends_as_one_that_was_not(run: Make) -> None:
 
 
 def test_a_staged_run_stopped_at_any_step_ends_as_one_that_was_not(run: Make) -> None:
-    whole = run(STAGED, steps=4)
+    whole = run(SCORES | STAGED, steps=4)
     whole.start()
     # Stages of four steps: 4 and 8 are their boundaries, 5 and 10 those of epochs.
     for stop in (2, 4, 5, 8, 10):
-        parts = run(STAGED, steps=4)
+        parts = run(SCORES | STAGED, steps=4)
         parts.interrupted([stop])
         assert_same_files(whole, parts)
 
@@ -133,22 +69,32 @@ def test_a_run_of_other_settings_goes_on_as_well(run: Make, values: dict[str, An
     assert_same_files(whole, parts)
 
 
+@pytest.mark.parametrize(
+    ("choices", "values"),
+    [
+        (DISCRETE, {"objective": "mle", "grad_accumulation": 3}),
+        (DISCRETE, {"objective": "mle", "precision": "bf16"}),
+        ({**PIXELCNN, "annealing": "staged", "levels": 2}, {"objective": "csm", "steps": 4}),
+    ],
+    ids=["in parts", "bf16", "staged"],
+)
+def test_a_run_that_was_stopped_leaves_the_bytes_of_one_that_was_not(
+    run: Make, choices: Any, values: Any
+) -> None:
+    whole, parts = run(choices, **values), run(choices, **values)
+    assert whole.start()
+    for after in (2, 3):  # an epoch has five steps
+        torch.manual_seed(after)  # another process has another state
+        assert not parts.start(after)
+    assert parts.start()
+    assert [p.read_bytes() for p in parts.files] == [p.read_bytes() for p in whole.files]
+
+
 def test_a_run_with_frames_goes_on_as_well(run: Make) -> None:
-    whole, parts = run({"frames": "linear"}), run({"frames": "linear"})
+    whole, parts = run(SCORES | {"frames": "linear"}), run(SCORES | {"frames": "linear"})
     whole.start()
     parts.interrupted([2, 3])
     assert_same_files(whole, parts)
-
-
-def test_a_file_of_before_control_variates_goes_on_without(
-    content: tuple[dict[str, Tensor], dict[str, Any], TrainSettings],
-) -> None:
-    tensors, values, settings = content
-    del tensors["posterior_shares"], values["settings"]["control_variate"]
-    with pytest.raises(UsageError, match="--control-variate is auto"):
-        TrainState.from_resume(dict(tensors), values, settings, "cpu")
-    exact = replace(settings, control_variate="none")
-    assert TrainState.from_resume(tensors, values, exact, "cpu").model.shares is None
 
 
 def test_a_run_killed_between_checkpoints_goes_on_from_the_last(
@@ -292,209 +238,3 @@ def test_a_diverged_run_keeps_its_last_good_files(
     with pytest.raises(DivergedError):
         diverging.start()
     assert [path.read_bytes() for path in diverging.files] == content
-
-
-# Refusals
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"batch_size": 9},
-        {"objective": "dsm"},
-        {"lr": 2e-2},
-        {"schedule": "constant"},
-        {"ema": 0.5},
-        {"seed": 1},
-    ],
-    ids=lambda change: next(iter(change)),
-)
-def test_a_changed_setting_is_refused_by_its_option(run: Make, change: dict[str, Any]) -> None:
-    stopped = run()
-    stopped.start(2)
-    option = "--" + next(iter(change)).replace("_", "-")
-    with pytest.raises(UsageError, match=option):
-        stopped.resumed(**change)
-
-
-def test_a_staged_run_cannot_change_the_length_of_its_stages(run: Make) -> None:
-    stopped = run(STAGED)
-    stopped.start(9)
-    with pytest.raises(UsageError, match="--steps"):
-        stopped.resumed(steps=20)
-
-
-@pytest.mark.parametrize(
-    ("choices", "option"),
-    [
-        ({"hidden": (7, 7)}, "--hidden"),
-        ({"context_width": 3}, "--context-width"),
-        ({"score_hidden": (6,)}, "--score-hidden"),
-        ({"order": "reversed"}, "--order"),
-        ({"residual": True}, "--residual"),
-        ({"annealing": "none"}, "--annealing"),
-        ({"sigma_min": 0.1}, "--sigma-min"),
-        ({"sigma_max": 9.0}, "--sigma-max"),
-        ({"levels": 4}, "--levels"),
-        ({"standardize": True}, "--standardize"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_another_model_is_refused_by_its_option(
-    run: Make, config: Make, choices: dict[str, Any], option: str
-) -> None:
-    stopped = run()
-    stopped.start(2)
-    stopped.config = config(**choices)
-    with pytest.raises(UsageError, match=option):
-        stopped.resumed()
-
-
-def test_other_data_are_refused(run: Make) -> None:
-    stopped = run()
-    stopped.start(2)
-    stopped.data = Dataset("other", stopped.data.values + 1)
-    with pytest.raises(UsageError, match="other data"):
-        stopped.resumed()
-
-
-def test_nothing_to_resume_is_missing(run: Make) -> None:
-    with pytest.raises(MissingInputError):
-        run().resumed()
-
-
-@pytest.mark.parametrize("content", [b"", b"\x00" * 64, b"{}"], ids=["empty", "zeros", "short"])
-def test_a_damaged_resume_file_is_refused_by_name(run: Make, content: bytes) -> None:
-    stopped = run()
-    stopped.start(2)
-    stopped.files[1].write_bytes(content)
-    with pytest.raises(DamagedInputError, match=r"safetensors\.resume"):
-        stopped.resumed()
-
-
-def test_a_cut_resume_file_is_refused(run: Make) -> None:
-    stopped = run()
-    stopped.start(2)
-    content = stopped.files[1].read_bytes()
-    for kept in (len(content) - 1, len(content) // 2, 9):
-        stopped.files[1].write_bytes(content[:kept])
-        with pytest.raises(DamagedInputError):
-            stopped.resumed()
-
-
-def test_a_checkpoint_is_no_resume_file(run: Make) -> None:
-    stopped = run()
-    stopped.start(2)
-    stopped.files[1].write_bytes(stopped.files[0].read_bytes())
-    with pytest.raises(DamagedInputError, match="resume"):
-        stopped.resumed()
-
-
-# Content that a hostile file may hold
-
-
-@pytest.fixture
-def content(run: Make) -> tuple[dict[str, Tensor], dict[str, Any], TrainSettings]:
-    """Tensors and entries of a sound resume file, to be spoiled."""
-    stopped = run({"frames": "none"})  # all weights are trained, the first one too
-    stopped.start(3)
-    tensors, values = load_resume(stopped.files[1])
-    return dict(tensors), dict(values), stopped.settings
-
-
-TENSORS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
-    "no weights": lambda t: t.pop("weights.stages.0.score.out.bias"),
-    "no average": lambda t: t.pop("average.stages.0.score.out.bias"),
-    "weights of another shape": lambda t: t.update(
-        {"average.stages.0.score.out.bias": torch.zeros(2)}
-    ),
-    "weights of another type": lambda t: t.update(
-        {"average.stages.0.score.out.bias": torch.zeros(1, dtype=torch.complex64)}
-    ),
-    "a missing moment": lambda t: t.pop("adam.0.exp_avg"),
-    "moments without a step": lambda t: t.pop("adam.0.step"),
-    "a first moment of another shape": lambda t: t.update({"adam.0.exp_avg": torch.zeros(1)}),
-    "a second moment of another shape": lambda t: t.update({"adam.0.exp_avg_sq": torch.zeros(1)}),
-    "a step that is no scalar": lambda t: t.update({"adam.0.step": torch.ones(3)}),
-    "a negative step": lambda t: t.update({"adam.0.step": torch.tensor(-1.0)}),
-    "a negative second moment": lambda t: t["adam.0.exp_avg_sq"].sub_(1.0),
-    "moments of whole numbers": lambda t: t.update({"adam.0.exp_avg": t["adam.0.exp_avg"].long()}),
-    "no posterior shares": lambda t: t.pop("posterior_shares"),
-    "posterior shares above 1": lambda t: t["posterior_shares"].add_(1.0),
-    "posterior shares of another shape": lambda t: t.update(posterior_shares=torch.ones(3)),
-    "an unknown tensor": lambda t: t.update(more=torch.zeros(1)),
-    "moments of no weight": lambda t: t.update({"adam.999.step": torch.ones(())}),
-}
-ENTRIES: dict[str, dict[str, Any]] = {
-    "a negative position": {"step": -1},
-    "a broken position": {"step": 1.5},
-    "an infinite position": {"step": float("inf")},
-    "a position in words": {"step": "3"},
-    "no pending losses": {"pending": []},
-    "pending losses in words": {"pending": "ab"},
-    "infinite pending losses": {"pending": [float("inf"), 1]},
-    "pending losses beyond numbers": {"pending": [10**400, 1]},
-    "no curves": {"history": {}},
-    "curves of unequal lengths": {"history": {"step": [1], "loss": [], "valid_loss": [], "lr": []}},
-    "a curve that is no list": {"history": {"step": 1, "loss": 1, "valid_loss": 1, "lr": 1}},
-    "curves that are no object": {"history": []},
-    "no config": {"config": None},
-    "no settings": {"settings": None},
-    "settings that are a list": {"settings": []},
-}
-
-
-@pytest.mark.parametrize("name", TENSORS)
-def test_a_resume_file_with_bad_tensors_is_refused(
-    content: tuple[dict[str, Tensor], dict[str, Any], TrainSettings], name: str
-) -> None:
-    tensors, values, settings = content
-    TENSORS[name](tensors)
-    with pytest.raises(DamagedInputError):
-        TrainState.from_resume(tensors, values, settings, "cpu")
-
-
-@pytest.mark.parametrize("name", ENTRIES)
-def test_a_resume_file_with_bad_entries_is_refused(
-    content: tuple[dict[str, Tensor], dict[str, Any], TrainSettings], name: str
-) -> None:
-    tensors, values, settings = content
-    with pytest.raises(DamagedInputError):
-        TrainState.from_resume(tensors, values | ENTRIES[name], settings, "cpu")
-
-
-@pytest.mark.parametrize("key", ["config", "settings", "step", "history", "pending"])
-def test_a_resume_file_that_lacks_an_entry_is_refused(
-    content: tuple[dict[str, Tensor], dict[str, Any], TrainSettings], key: str
-) -> None:
-    tensors, values, settings = content
-    del values[key]
-    with pytest.raises(DamagedInputError):
-        TrainState.from_resume(tensors, values, settings, "cpu")
-
-
-def test_a_small_resume_file_cannot_claim_a_large_model(
-    content: tuple[dict[str, Tensor], dict[str, Any], TrainSettings],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    tensors, values, settings = content
-    values["config"] = values["config"] | {"hidden": [1 << 16, 1 << 16]}
-
-    def build(config: Any) -> ARCSM:
-        raise AssertionError("a model was built")
-
-    monkeypatch.setattr(state, "make_model", build)
-    with pytest.raises(DamagedInputError, match="weights"):
-        TrainState.from_resume(tensors, values, settings, "cpu")
-
-
-def test_a_resumed_state_owns_its_tensors(
-    content: tuple[dict[str, Tensor], dict[str, Any], TrainSettings],
-) -> None:
-    tensors, values, settings = content
-    resumed = TrainState.from_resume(tensors, values, settings, "cpu")
-    before = resumed.resume_file([], "")[0]
-    before = {k: v.clone() for k, v in before.items()}
-    for tensor in tensors.values():
-        tensor.zero_()
-    assert equal(resumed.resume_file([], "")[0], before)
