@@ -14,7 +14,7 @@ from torch import Tensor
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.io.checkpoint import load_checkpoint, load_resume
 from arcsm_cli.training.session import Session, fresh_state, resume_path, resumed_state
-from arcsm_cli.training.settings import TrainSettings
+from arcsm_cli.training.settings import RunSettings
 from arcsm_cli.training.state import TrainState
 
 PIXELCNN: dict[str, Any] = {
@@ -37,7 +37,7 @@ class Run:
     """One training command: settings, data and an output, started as often as needed."""
 
     def __init__(
-        self, output: Path, config: Any, settings: TrainSettings, data: Dataset, valid: Dataset
+        self, output: Path, config: Any, settings: RunSettings, data: Dataset, valid: Dataset
     ) -> None:
         self.output, self.config, self.settings = str(output), config, settings
         self.data, self.valid = data, valid
@@ -49,6 +49,9 @@ class Run:
     def state(self) -> TrainState:
         if self.files[1].exists():
             return self.resumed()
+        return self.begun()
+
+    def begun(self) -> TrainState:
         return fresh_state(self.config, self.settings, "cpu")
 
     def resumed(self, **changes: Any) -> TrainState:

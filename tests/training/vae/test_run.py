@@ -1,11 +1,9 @@
-"""Training VAEs: reproducible, resumable, by all methods; and their configurations from data."""
+"""VAEs in the training loop: steps, rates, binary data, divergence and configurations."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,79 +12,20 @@ from torch import Tensor
 
 from arcsm_cli.data.batch import Batch
 from arcsm_cli.data.dataset import Dataset
-from arcsm_cli.errors import DamagedInputError, UsageError
-from arcsm_cli.io.checkpoint import load_checkpoint, load_resume
-from arcsm_cli.models.restore import restore_vae
+from arcsm_cli.errors import UsageError
 from arcsm_cli.models.vae import VAE
-from arcsm_cli.models.vae_config import VAEConfig
 from arcsm_cli.objectives.vae import VAELosses, vae_losses
 from arcsm_cli.randomness import Draws
 from arcsm_cli.registry import METHODS
 from arcsm_cli.training import loop, vae_task
-from arcsm_cli.training import state as state_module
 from arcsm_cli.training.loop import DivergedError, train, validation_loss
-from arcsm_cli.training.session import Session, fresh_state, resume_path, resumed_state
-from arcsm_cli.training.settings import TrainSettings, VAESettings
+from arcsm_cli.training.session import fresh_state
 from arcsm_cli.training.state import TrainState
 from arcsm_cli.training.vae_configure import VAEChoices, vae_config
+from tests.training.vae.vaes import Make, config, short
 
-Make = Callable[..., Any]
 ESTIMATED = ("csm", "ssm", "ssm-ar")
 each = pytest.mark.parametrize("method", METHODS)
-
-
-def images(count: int, seed: int, channels: int = 1) -> Dataset:
-    """Grey or colour pictures of 4 x 4 pixels."""
-    values = torch.rand(count, channels, 4, 4, generator=torch.Generator().manual_seed(seed))
-    return Dataset("pictures", values)
-
-
-@pytest.fixture(scope="session")
-def pictures() -> Dataset:
-    """40 examples: five batches of 8 an epoch."""
-    return images(40, 0)
-
-
-@pytest.fixture(scope="session")
-def held_out() -> Dataset:
-    return images(20, 1)
-
-
-def config(data: Dataset, **choices: Any) -> VAEConfig:
-    sizes: dict[str, Any] = {"hidden": (6, 5), "latent_dim": 2}
-    method = choices.get("method", "csm")
-    if method in ("csm", "ssm-ar"):
-        sizes |= {"context_width": 2, "score_hidden": (4,)}
-    elif method in ("stein", "spectral"):
-        sizes |= {"particles": 5}
-    return vae_config(data, VAEChoices(**sizes | choices))
-
-
-def short(**values: Any) -> VAESettings:
-    given: dict[str, Any] = {
-        "steps": 7,
-        "batch_size": 8,
-        "lr": 1e-2,
-        "score_lr": 1e-2,
-        "warmup": 2,
-        "checkpoint_every": 3,
-        "validate_every": 2,
-    }
-    return VAESettings(**given | values)
-
-
-@pytest.fixture
-def fresh(pictures: Dataset) -> Callable[..., TrainState]:
-    """Makes states before the first step."""
-
-    def make(method: str = "csm", **values: Any) -> TrainState:
-        return fresh_state(config(pictures, method=method), short(**values), "cpu")
-
-    return make
-
-
-def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
 # A run
@@ -298,143 +237,6 @@ def test_continuous_data_are_not_binarised(data: Dataset, monkeypatch: pytest.Mo
     assert rows is x
 
 
-# Resuming
-
-
-class Run:
-    """One training command: settings, data and an output, started as often as needed."""
-
-    def __init__(
-        self, output: Path, config: VAEConfig, settings: VAESettings, data: Dataset, valid: Dataset
-    ) -> None:
-        self.output, self.config, self.settings = str(output), config, settings
-        self.data, self.valid = data, valid
-
-    def state(self) -> TrainState:
-        return self.resumed() if resume_path(self.output).exists() else self.begun()
-
-    def begun(self) -> TrainState:
-        return fresh_state(self.config, self.settings, "cpu")
-
-    def resumed(self, **changes: Any) -> TrainState:
-        settings = replace(self.settings, **changes)
-        return resumed_state(self.output, self.config, settings, self.data.digest, "cpu")[0]
-
-    def start(self, after: int | None = None) -> bool:
-        """Train; stop once ``after`` more steps are done."""
-        done = itertools.count(1)
-        stop = False
-
-        def report(loss: float, valid_loss: float | None) -> None:
-            nonlocal stop
-            stop = next(done) == after
-
-        session = Session(self.output, self.data.digest, [], lambda: stop, report)
-        return session.run(self.state(), self.data, self.valid, force=True)
-
-
-@pytest.fixture
-def run(tmp_path: Path, pictures: Dataset, held_out: Dataset) -> Make:
-    """Makes runs with outputs of their own."""
-    names = (tmp_path / f"run{i}.safetensors" for i in itertools.count())
-
-    def make(method: str = "csm", choices: dict[str, Any] | None = None, **values: Any) -> Run:
-        made = config(pictures, method=method, **choices or {})
-        return Run(next(names), made, short(**values), pictures, held_out)
-
-    return make
-
-
-def assert_same_files(one: Run, other: Run) -> None:
-    first, second = load_checkpoint(one.output), load_checkpoint(other.output)
-    assert equal(first.tensors, second.tensors)
-    assert first.training == second.training
-    files = [load_resume(resume_path(run.output))[0] for run in (one, other)]
-    assert equal(*files)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("choices", "values"),
-    [
-        ({"network": "conv", "channels": (2,)}, {}),
-        ({"decoder": "gaussian"}, {}),
-        ({}, {"score_lr": 1e-3}),
-        ({}, {"ema": 0.0, "schedule": "constant", "clip": 0.1}),
-        ({}, {"batch_size": 100, "seed": 5}),
-    ],
-    ids=str,
-)
-def test_a_run_of_other_settings_goes_on_as_well(
-    run: Make, choices: dict[str, Any], values: dict[str, Any]
-) -> None:
-    whole, parts = (run("csm", choices, **values) for _ in range(2))
-    whole.start()
-    assert not parts.start(3)
-    assert parts.start()
-    assert_same_files(whole, parts)
-
-
-def test_the_checkpoint_holds_the_averaged_weights_of_all_networks(run: Make) -> None:
-    complete = run()
-    complete.start()
-    saved = load_checkpoint(complete.output)
-    assert saved.kind == "vae"
-    assert equal(saved.tensors, complete.resumed().average)
-    assert restore_vae(saved).config == complete.config
-
-
-def test_a_run_of_one_stage_can_be_made_longer(run: Make) -> None:
-    complete = run()
-    complete.start()
-    assert complete.resumed(steps=20).step == 7
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"score_lr": 2e-2}, {"lr": 2e-2}, {"clip": 1.0}, {"ema": 0.5}, {"seed": 1}],
-    ids=lambda change: next(iter(change)),
-)
-def test_a_changed_setting_is_refused_by_its_option(run: Make, change: dict[str, Any]) -> None:
-    stopped = run()
-    stopped.start(2)
-    option = "--" + next(iter(change)).replace("_", "-")
-    with pytest.raises(UsageError, match=option):
-        stopped.resumed(**change)
-
-
-@pytest.mark.parametrize(
-    ("method", "choices", "option"),
-    [
-        ("ssm", {}, "--method"),
-        ("ssm-ar", {}, "--method"),
-        ("csm", {"latent_dim": 3}, "--latent-dim"),
-        ("csm", {"hidden": (6, 6)}, "--hidden"),
-        ("csm", {"decoder": "gaussian"}, "--decoder"),
-        ("csm", {"network": "conv", "channels": (2,)}, "--network"),
-        ("csm", {"context_width": 3}, "--context-width"),
-        ("csm", {"score_hidden": (4, 4)}, "--score-hidden"),
-    ],
-    ids=str,
-)
-def test_another_model_is_refused_by_its_option(
-    run: Make, method: str, choices: dict[str, Any], option: str
-) -> None:
-    stopped, other = run(), run(method, choices)
-    stopped.start(2)
-    other.output = stopped.output
-    with pytest.raises(UsageError, match=option):
-        other.resumed()
-
-
-def test_a_vaes_run_is_not_resumed_as_one_of_another_kind(run: Make) -> None:
-    stopped = run()
-    stopped.start(2)
-    tensors, values = load_resume(resume_path(stopped.output))
-    with pytest.raises(DamagedInputError):
-        TrainState.from_resume(tensors, values, TrainSettings(steps=7), "cpu")
-
-
 # Divergence
 
 
@@ -463,92 +265,6 @@ def test_data_that_are_no_numbers_end_the_run(watcher: Make, method: str, data: 
     with pytest.raises(DivergedError):
         train(state, Dataset("nan", values), data, seen)
     assert seen.saved == []
-
-
-# Hostile resume files
-
-
-@pytest.fixture
-def content(run: Make) -> tuple[dict[str, Tensor], dict[str, Any], VAESettings]:
-    """What a stopped run left: tensors, entries and settings."""
-    stopped = run()
-    stopped.start(3)
-    tensors, values = load_resume(resume_path(stopped.output))
-    return tensors, values, stopped.settings
-
-
-TENSORS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
-    "missing weights": lambda t: t.pop("weights.encoder.bend"),
-    "missing averages": lambda t: t.pop("average.encoder.bend"),
-    "weights of another shape": lambda t: t.update({"average.encoder.bend": torch.zeros(2)}),
-    "weights of another type": lambda t: t.update(
-        {"average.encoder.bend": torch.zeros(32, dtype=torch.float64)}
-    ),
-    "a missing moment": lambda t: t.pop("adam.0.exp_avg"),
-    "moments without a step": lambda t: t.pop("adam.0.step"),
-    "a moment of another shape": lambda t: t.update({"adam.0.exp_avg_sq": torch.zeros(1)}),
-    "a negative second moment": lambda t: t["adam.0.exp_avg_sq"].sub_(1.0),
-    "a negative step": lambda t: t.update({"adam.0.step": torch.tensor(-1.0)}),
-    "an unknown tensor": lambda t: t.update(more=torch.zeros(1)),
-    "moments of no weight": lambda t: t.update({"adam.999.step": torch.ones(())}),
-}
-
-
-@pytest.mark.parametrize("name", TENSORS)
-def test_a_resume_file_with_bad_tensors_is_refused(
-    content: tuple[dict[str, Tensor], dict[str, Any], VAESettings], name: str
-) -> None:
-    tensors, values, settings = content
-    TENSORS[name](tensors)
-    with pytest.raises(DamagedInputError):
-        TrainState.from_resume(tensors, values, settings, "cpu")
-
-
-def changed(values: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
-    if len(path) == 1:
-        return values | {path[0]: value}
-    return values | {path[0]: changed(values[path[0]], path[1:], value)}
-
-
-ENTRIES: dict[str, tuple[tuple[str, ...], Any]] = {
-    "a negative position": (("step",), -1),
-    "pending losses of a run without an estimator": (("pending",), [0.0, 0.0]),
-    "no score loss": (("history",), {"step": [], "loss": [], "valid_loss": [], "lr": []}),
-    "a score loss of another length": (("history", "score_loss"), [1.0] * 9),
-    "a score loss in words": (("history", "score_loss"), "ab"),
-    "no config": (("config",), None),
-    "a config of another kind": (("config",), {"shape": [2], "levels": [1.0]}),
-    "another method": (("config", "method"), "ssm"),
-    "a method that is none": (("config", "method"), "vae"),
-    "a method of another type": (("config", "method"), 3),
-    "other sizes": (("config", "hidden"), [6, 6]),
-    "settings without a length": (("settings",), {"lr": 0.1}),
-    "a rate of another type": (("settings", "score_lr"), "fast"),
-}
-
-
-@pytest.mark.parametrize("name", ENTRIES)
-def test_a_resume_file_with_bad_entries_is_refused(
-    content: tuple[dict[str, Tensor], dict[str, Any], VAESettings], name: str
-) -> None:
-    tensors, values, settings = content
-    with pytest.raises(DamagedInputError):
-        TrainState.from_resume(tensors, changed(values, *ENTRIES[name]), settings, "cpu")
-
-
-def test_a_small_resume_file_cannot_claim_a_large_vae(
-    content: tuple[dict[str, Tensor], dict[str, Any], VAESettings],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    tensors, values, settings = content
-
-    def build(config: Any) -> VAE:
-        raise AssertionError("a model was built")
-
-    monkeypatch.setattr(state_module, "make_model", build)
-    large = changed(values, ("config", "hidden"), [1 << 14, 1 << 14])
-    with pytest.raises(DamagedInputError, match="weights"):
-        TrainState.from_resume(tensors, large, settings, "cpu")
 
 
 # From data to a configuration
