@@ -349,6 +349,7 @@ STATISTICS = Registry(
     {
         "score-sum": Part("arcsm_cli.evaluation.readings:score_sum", tags=("scores", "higher")),
         "score-norm": Part("arcsm_cli.evaluation.readings:score_norm", tags=("scores",)),
+        "ratio": Part("arcsm_cli.evaluation.readings:ratio", tags=("scores",)),
         "csm": Part("arcsm_cli.evaluation.readings:csm", tags=("scores",)),
         "nll": Part("arcsm_cli.evaluation.readings:nll", tags=("scores", "densities")),
         "multiscale": Part("arcsm_cli.evaluation.readings:multiscale", tags=("scores", "levels")),

@@ -109,11 +109,13 @@ def _tensors(path: Path) -> dict[str, Any]:
 
     if form == "reference":
         reference = asdict(reference_file.load_reference_file(path))
+        vectors = reference.pop("vectors")
         typical, spread = reference.pop("statistics"), reference.pop("multiscale")
         medians = {name: values["median"] for name, values in typical.items()}
         deviations = {f"{name}_mad": values["mad"] for name, values in typical.items()}
         if spread is not None:
             reference["multiscale_levels"] = list(spread["levels"])
+            reference["vectors"] = 0 if vectors is None else len(vectors)
         return {"format": "arcsm-reference", "metrics": medians | deviations, **reference}
 
     # After the header has shown that the file deserves it: this loads PyTorch.

@@ -56,8 +56,8 @@ def run(
             "--statistic",
             metavar="NAME,...",
             show_default="multiscale; nll-typicality of models trained by mle",
-            help="multiscale, score-sum, typicality, or one of score-norm, csm, nll, with or "
-            "without -typicality.",
+            help="multiscale, nearest, score-sum, typicality, or one of score-norm, ratio, csm, "
+            "nll, with or without -typicality.",
         ),
     ] = None,
     reference: Annotated[
@@ -66,7 +66,7 @@ def run(
             "--reference",
             metavar="DATA",
             show_default="what the model was trained on",
-            help="Training data, that multiscale and the typicalities are relative to.",
+            help="Training data, that multiscale, nearest and the typicalities are relative to.",
         ),
     ] = None,
     reference_limit: Annotated[
@@ -77,6 +77,26 @@ def run(
             min=1,
             show_default="1000",
             help="Take the first N of the training data.",
+        ),
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            "--alpha",
+            metavar="A",
+            show_default="none",
+            help="Give each example its p-value among those of --calibration, and say which share "
+            "has A or less.",
+        ),
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            "--calibration",
+            metavar="DATA",
+            show_default="none",
+            help="Of --alpha: examples like the training data that the model has not seen, and not "
+            "those of DATA, such as FILE:valid.",
         ),
     ] = None,
     bootstrap: Annotated[
@@ -122,22 +142,28 @@ def run(
     pass (fpr95). Which values count as like the training data is fixed beforehand: higher ones for
     score-sum, lower ones for all others. --limit holds for DATA and for each --against.
 
+    With --alpha A every example also gets a conformal p-value a statistic: the share of held-out
+    examples, --calibration DATA, that are no more like the training data. Of examples like those a
+    share of A at most has p-values up to A, whatever the statistic: A is the rate of false alarms.
+
     Processes started by torchrun or srun share the examples.
 
     Examples:
 
       arcsm ood-score digits.safetensors digits --against uniform --against constant-uniform
       arcsm ood-score m.safetensors mnist --against other.npz --statistic multiscale,nll --json
+      arcsm ood-score m.safetensors new.csv --alpha 0.01 --calibration table.csv:valid -o flags.h5
       arcsm ood-score digits.safetensors digits -o scores.h5
       arcsm data uniform.npz -o - | arcsm ood-score digits.safetensors - -o other.h5
       arcsm eval scores.h5 --against other.h5 --metric auroc
     """
     from arcsm_cli.data.stream import open_stream
     from arcsm_cli.distributed.ranks import joined
+    from arcsm_cli.evaluation.conformal import Calibration, check_alpha, flagged, split
     from arcsm_cli.evaluation.detection import BOOTSTRAP
     from arcsm_cli.evaluation.figures import check_shape, collect
-    from arcsm_cli.evaluation.ood import MULTISCALE, choose_statistics, needs_reference, score
-    from arcsm_cli.evaluation.ood_reference import Request, distance_from, find_reference
+    from arcsm_cli.evaluation.ood import choose_statistics, needs_reference, score
+    from arcsm_cli.evaluation.ood_reference import Request, distances_from, find_reference
     from arcsm_cli.evaluation.ood_report import readable, report
     from arcsm_cli.evaluation.overlap import Trained
     from arcsm_cli.io.provenance import extend, sha256_file
@@ -147,7 +173,7 @@ def run(
     from arcsm_cli.runtime import reuse_memory
 
     sets = list(dict.fromkeys(against or []))
-    if [model, data, reference, *(against or [])].count("-") > 1:
+    if [model, data, reference, calibration, *(against or [])].count("-") > 1:
         raise UsageError("standard input can be read only once")
     if output == "-" and (json or sets):
         raise UsageError(
@@ -155,6 +181,10 @@ def run(
         )
     if bootstrap is not None and not sets:
         raise UsageError("--bootstrap is for the figures of --against DATA")
+    if (alpha is None) != (calibration is None):
+        raise UsageError("--alpha A and --calibration DATA go together: give both or none")
+    if alpha is not None and not 0 < alpha < 1:
+        raise UsageError(f"--alpha {alpha:g}: expected a number between 0 and 1")
     if output is not None:
         check_sample_output(output, force=force)
     reuse_memory()
@@ -167,7 +197,8 @@ def run(
         names = choose_statistics(network, statistic, label(model))
         if not needs_reference(names) and (reference, reference_limit) != (None, None):
             raise UsageError(
-                "--reference is for multiscale and the typicalities: name one with --statistic"
+                "--reference is for multiscale, nearest and the typicalities: name one with "
+                "--statistic"
             )
 
         config = network.config
@@ -192,6 +223,14 @@ def run(
 
         inside = opened(data)
         others = {name: opened(name) for name in sets}
+        held = None if calibration is None else opened(calibration)
+        if held is not None and alpha is not None:
+            if held.digest == inside.digest:
+                raise UsageError(
+                    f"--calibration {label(held.name)}: are the examples of DATA themselves; name "
+                    "others like the training data"
+                )
+            check_alpha(alpha, len(held))
         inputs = {model: sha256_file(path)}
         typical = None
         if needs_reference(names):
@@ -207,11 +246,12 @@ def run(
             )
             typical = find_reference(network, wanted, needs_reference(names), _track)
             inputs[typical.data] = typical.digest
-        inputs |= {examples.name: examples.digest for examples in (inside, *others.values())}
-        medians, distance = {}, None
+        known = [inside, *others.values(), *([] if held is None else [held])]
+        inputs |= {examples.name: examples.digest for examples in known}
+        medians, distances = {}, {}
         if typical is not None and ranks.is_first:
             medians = {name: found.median for name, found in typical.statistics.items()}
-            distance = distance_from(typical) if MULTISCALE in names else None
+            distances = distances_from(typical, names)
         entry = provenance_entry(seed=seed, inputs=inputs)
         file = sample_output(
             output,
@@ -222,13 +262,19 @@ def run(
             writes=ranks.is_first,
         )
 
-        def values_of(examples: "Examples", **options: Any) -> Any:
+        def values_of(
+            examples: "Examples",
+            seed: int = seed,
+            calibrated: "Calibration | None" = None,
+            **options: Any,
+        ) -> Any:
             batches = score(
                 network,
                 examples,
                 statistics=names,
                 medians=medians,
-                distance=distance,
+                distances=distances,
+                p_values=None if calibrated is None else calibrated.p_values,
                 perturb=perturb,
                 batch_size=batch_size,
                 seed=seed,
@@ -237,10 +283,16 @@ def run(
             with progress(len(examples), "scoring") as bar:
                 return collect(batches, len(examples), advance=bar.update, **options)
 
+        calibrated = None
+        if held is not None:  # with noise of its own
+            calibrated = Calibration(values_of(held, seed=(seed + 1) % 2**64))
         with file as append:
-            found = values_of(inside, append=append)
-            compared = {name: values_of(examples) for name, examples in others.items()}
-    if not ranks.is_first or output == "-" or (output is not None and not (sets or json)):
+            found, p = split(values_of(inside, calibrated=calibrated, append=append))
+            compared, theirs = {}, {}
+            for name, examples in others.items():
+                compared[name], theirs[name] = split(values_of(examples, calibrated=calibrated))
+    told = bool(sets) or json or alpha is not None
+    if not ranks.is_first or output == "-" or (output is not None and not told):
         return
     result: dict[str, Any] = {"model": label(model), "data": inside.name, "examples": len(inside)}
     if others:
@@ -253,6 +305,13 @@ def run(
         result["reference"] = {"data": typical.data, "examples": typical.count}
     draws = BOOTSTRAP if bootstrap is None else bootstrap
     result |= report(found, compared, typical=typical, draws=draws, seed=seed)
+    if alpha is not None and held is not None:
+        result["calibration"] = {"data": held.name, "examples": len(held), "alpha": alpha}
+        shares = {f"flagged/{name}": share for name, share in flagged(p, alpha).items()}
+        for which, values in theirs.items():
+            of = flagged(values, alpha)
+            shares |= {f"flagged/{name}/{which}": share for name, share in of.items()}
+        result["metrics"] |= shares
     print_result(result if json else readable(result, sets), json=json)
 
 

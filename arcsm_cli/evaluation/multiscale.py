@@ -18,7 +18,7 @@ derivatives as cheap as their norms, and a Gaussian is density enough.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ LEVELS = 10
 
 FIGURES = 2
 """How many figures the statistic takes at each level."""
+
+NEIGHBOUR = 5
+"""Which of the nearest training examples counts, for the statistic ``nearest``."""
 
 SHRINKAGE = 0.03
 """How far correlations are drawn towards zero: some figures are nearly determined by others."""
@@ -123,6 +126,13 @@ class Moments:
         return scatter / max(self.count - 1, 1)
 
 
+class Distance(Protocol):
+    """How far vectors are from those of training data."""
+
+    def __call__(self, vectors: Values) -> Values:
+        """Return the distances (B,) of vectors (B, F)."""
+
+
 class Mahalanobis:
     """Squared distances from a mean in units of a covariance whose correlations are shrunk.
 
@@ -150,6 +160,40 @@ class Mahalanobis:
 
     def __call__(self, vectors: Values) -> Values:
         """Return the squared distances (B,) of vectors (B, F)."""
-        white = ((vectors - self._mean) / self._deviation) @ self._whiten.T
-        squares: Values = np.square(white).sum(1)
+        squares: Values = np.square(self.white(vectors)).sum(1)
+        return squares
+
+    def white(self, vectors: Values) -> Values:
+        """Return vectors (B, F) in coordinates in which squared lengths are these distances."""
+        found: Values = ((vectors - self._mean) / self._deviation) @ self._whiten.T
+        return found
+
+
+class Nearest:
+    """Squared distances from the k-th nearest of training data's vectors, k = `NEIGHBOUR`.
+
+    Lengths are those of a Mahalanobis distance; no shape of the vectors' cloud is supposed.
+
+    Arguments:
+        metric: of the same training data.
+        vectors: theirs, (N, F); of fewer than k the farthest counts.
+
+    Example:
+        >>> plain = Mahalanobis(np.zeros(1), np.eye(1))
+        >>> Nearest(plain, np.arange(10.0)[:, None])(np.array([[-1.0]]))
+        array([25.])
+    """
+
+    def __init__(self, metric: Mahalanobis, vectors: Values) -> None:
+        from sklearn.neighbors import NearestNeighbors
+
+        self._metric, self._count = metric, min(NEIGHBOUR, len(vectors))
+        # By brute force: trees are of no use in so many dimensions, and round otherwise.
+        self._neighbours = NearestNeighbors(n_neighbors=self._count, algorithm="brute")
+        self._neighbours.fit(metric.white(vectors))
+
+    def __call__(self, vectors: Values) -> Values:
+        """Return the squared distances (B,) of vectors (B, F)."""
+        distances, _ = self._neighbours.kneighbors(self._metric.white(vectors))
+        squares: Values = np.square(distances[:, -1])
         return squares

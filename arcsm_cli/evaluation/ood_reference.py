@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,10 +19,18 @@ from arcsm_cli.distributed.ranks import SOLO, Ranks
 from arcsm_cli.errors import ArcsmError, OutputError, UsageError
 from arcsm_cli.evaluation.figures import Found, check_shape, collect
 from arcsm_cli.evaluation.model_metrics import evaluate
-from arcsm_cli.evaluation.multiscale import FIGURES, Mahalanobis, Moments, levels_of
-from arcsm_cli.evaluation.ood import BASES, MULTISCALE, statistics_of
+from arcsm_cli.evaluation.multiscale import (
+    FIGURES,
+    Distance,
+    Mahalanobis,
+    Moments,
+    Nearest,
+    levels_of,
+)
+from arcsm_cli.evaluation.ood import BASES, MULTISCALE, NEAREST, base_of, statistics_of
 from arcsm_cli.evaluation.overlap import Trained
 from arcsm_cli.io.reference_file import (
+    MAX_VECTORS,
     Reference,
     Spread,
     Typical,
@@ -115,11 +123,20 @@ def find_reference(
     return found
 
 
-def distance_from(reference: Reference) -> Mahalanobis:
-    """Return the distance that ``multiscale`` is, from the data of a reference that tells of it."""
-    spread = reference.multiscale
-    assert spread is not None
-    return Mahalanobis(np.array(spread.mean), np.array(spread.covariance))
+def distances_from(reference: Reference, statistics: Sequence[str]) -> dict[str, Distance]:
+    """Return those of `DISTANCES` that are named, from the data of a reference that tells of them.
+
+    Arguments:
+        statistics: names, others among them.
+    """
+    found: dict[str, Distance] = {}
+    if spread := reference.multiscale:
+        metric = Mahalanobis(np.array(spread.mean), np.array(spread.covariance))
+        if MULTISCALE in statistics:
+            found[MULTISCALE] = metric
+        if NEAREST in statistics and reference.vectors is not None:
+            found[NEAREST] = Nearest(metric, reference.vectors.astype(np.float64))
+    return found
 
 
 def training_data(trained: Trained) -> tuple[str, str]:
@@ -203,13 +220,10 @@ def _check_place(spec: str) -> None:
 
 
 def _tells(reference: Reference, model: AutoregressiveModel, names: list[str]) -> bool:
-    """Whether a reference holds these names, ``multiscale`` of the levels now looked at."""
-    return all(
-        _fits(reference.multiscale, _levels(model))
-        if name == MULTISCALE
-        else name in reference.statistics
-        for name in names
-    )
+    """Whether a reference holds these names, `DISTANCES` of the levels now looked at."""
+    fits = _fits(reference.multiscale, _levels(model))
+    known = {MULTISCALE: fits, NEAREST: fits and reference.vectors is not None}
+    return all(known.get(name, name in reference.statistics) for name in names)
 
 
 def _fits(spread: Spread | None, levels: tuple[float, ...]) -> bool:
@@ -235,18 +249,18 @@ def _measure(
 ) -> Reference:
     """Add these names to a reference, in one pass over its data."""
     levels = _levels(model)
-    moments = Moments(FIGURES * len(levels))
+    moments, kept = Moments(FIGURES * len(levels)), _First(MAX_VECTORS)
     with track(len(examples)) as bar:
         batches = evaluate(
             model,
             examples,
-            metrics=names,
+            metrics=[base_of(name) for name in names],
             batch_size=wanted.batch_size,
             seed=_SEED,
             ranks=wanted.ranks,
         )
         collected = collect(
-            _without_vectors(batches, moments),
+            _without_vectors(batches, moments, kept),
             len(examples),
             advance=bar.update,
         )
@@ -254,19 +268,34 @@ def _measure(
         return found
     typical = {name: _typical(values) for name, values in collected.items()}
     found = replace(found, statistics=found.statistics | typical)
-    if MULTISCALE not in names:
+    if not {MULTISCALE, NEAREST} & set(names):
         return found
     covariance = tuple(map(tuple, moments.covariance.tolist()))
     spread = Spread(levels, tuple(moments.mean.tolist()), covariance)
-    return replace(found, multiscale=spread)
+    return replace(found, multiscale=spread, vectors=kept.rows())
 
 
-def _without_vectors(batches: Iterator[Found], moments: Moments) -> Iterator[Found]:
-    """Hand on what is one number an example; of the vectors the moments are enough."""
+class _First:
+    """The first rows of vectors that come in batches, `count` of them."""
+
+    def __init__(self, count: int) -> None:
+        self._left, self._parts = count, list[NDArray[np.float32]]()
+
+    def add(self, vectors: NDArray[np.float64]) -> None:
+        self._parts.append(vectors[: self._left].astype(np.float32))
+        self._left -= len(self._parts[-1])
+
+    def rows(self) -> NDArray[np.float32]:
+        return np.concatenate(self._parts)
+
+
+def _without_vectors(batches: Iterator[Found], moments: Moments, kept: _First) -> Iterator[Found]:
+    """Hand on what is one number an example; of the vectors the moments and the first are kept."""
     for batch in batches:
         vectors = batch.figures.pop(MULTISCALE, None)
         if vectors is not None:
             moments.add(vectors.numpy())
+            kept.add(vectors.numpy())
         yield batch
 
 

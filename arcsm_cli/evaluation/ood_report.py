@@ -79,7 +79,8 @@ def readable(result: Mapping[str, Any], against: list[str]) -> dict[str, Any]:
     about = []
     for row in result["statistics"]:
         name = row["statistic"]
-        found = {key: metrics[f"{key}/{name}"] for key in ("median", "mean")}
+        of = ("median", "mean", "flagged")
+        found = {key: metrics[f"{key}/{name}"] for key in of if f"{key}/{name}" in metrics}
         # Columns are in the order in which rows first name them.
         about.append({"statistic": name, "inside": row["inside"]} | found | row)
     rest["statistics"] = about
@@ -177,6 +178,7 @@ def _row(metrics: Mapping[str, float], name: str, which: str | None) -> dict[str
         return float(f"{metrics[key]:.3f}")
 
     interval = {"low": of("auroc", "_low"), "high": of("auroc", "_high")}
+    flagged = metrics.get(f"flagged/{name}/{which}")
     return {
         "statistic": name,
         "against": "(mean)" if which is None else short(which),
@@ -184,4 +186,4 @@ def _row(metrics: Mapping[str, float], name: str, which: str | None) -> dict[str
         **interval,
         "aupr": of("aupr"),
         "fpr95": of("fpr95"),
-    }
+    } | ({} if flagged is None else {"flagged": float(f"{flagged:.3f}")})

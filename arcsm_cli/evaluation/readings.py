@@ -15,6 +15,8 @@ from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.registry import STATISTICS
 
+_LARGEST_RATIO, _TINY = 1e6, 1e-300
+
 
 class Reading:
     """Examples as a model sees them, and what it says of them; each part is computed once.
@@ -72,6 +74,17 @@ def score_sum(reading: Reading) -> Tensor:
 def score_norm(reading: Reading) -> Tensor:
     """Return mean_d s_d^2."""
     return reading.table[:, -1, 1]
+
+
+def ratio(reading: Reading) -> Tensor:
+    """Return sum_d s_d^2 / sum_d -ds_d/dx_d: 1 in the mean over data that the model describes.
+
+    E s^2 = -E ds/dx for every density. At most `_LARGEST_RATIO`, which stands for derivatives whose
+    sum is not negative, as that near data is.
+    """
+    squares = reading.table[:, -1, 1] * reading.rows.x.shape[1]
+    bend = squares / 2 - reading.table[:, -1, 2]
+    return squares / torch.maximum(bend, squares / _LARGEST_RATIO).clamp(min=_TINY)
 
 
 def csm(reading: Reading) -> Tensor:

@@ -1,7 +1,8 @@
 """``MODEL.safetensors.reference``: what a model's statistics are like on its training data.
 
-A safetensors file without tensors, whose metadata say everything. It is read with the same
-suspicion as a checkpoint: bounded, checked, nothing else than numbers and texts.
+A safetensors file whose metadata say everything but the vectors of single training examples, its
+one tensor. It is read with the same suspicion as a checkpoint: bounded, checked, nothing else than
+numbers and texts.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,18 @@ from arcsm_cli.io.atomic import atomic_output
 from arcsm_cli.io.streams import label, local_input
 from arcsm_cli.io.tensor_file import check_format, open_tensors, save_tensors
 
-FORMAT_VERSION = 3  # files of version 2 say what they are in another place
+# Files of version 2 say what they are in another place; those of version 3 hold no vectors.
+FORMAT_VERSION = 4
 _LACKING = {1: {"multiscale"}}  # what files of a version do not have yet
 
-_MAX_BYTES = 1 << 20
+MAX_VECTORS = 10_000
+"""How many training examples' vectors are kept, at most."""
+
+_MAX_TEXT = 1 << 20
 _MAX_STATISTICS = 64
 _MAX_LEVELS = 16
 _MAX_FIGURES = 64
+_MAX_BYTES = _MAX_TEXT + 4 * MAX_VECTORS * _MAX_FIGURES
 _ROUNDING = 1e-6
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -69,6 +75,8 @@ class Reference:
         count: how many were used.
         statistics: by name.
         multiscale: None where it was not asked for.
+        vectors: those that it is of, float32 (N, F), of the first `MAX_VECTORS` examples; None
+            where they are not known.
     """
 
     checkpoint: str
@@ -78,6 +86,7 @@ class Reference:
     count: int
     statistics: dict[str, Typical]
     multiscale: Spread | None = None
+    vectors: NDArray[np.float32] | None = field(default=None, compare=False)
 
 
 def reference_path(model: str) -> str:
@@ -97,9 +106,15 @@ def save_reference(path: str, reference: Reference) -> None:
         OutputError: the system refused to write.
         ValueError: NaN or infinity among the numbers.
     """
-    content = {"reference": bounded_json.dump(asdict(reference))}
+    import torch
+
+    values = asdict(replace(reference, vectors=None))
+    del values["vectors"]
+    content = {"reference": bounded_json.dump(values)}
+    known = reference.vectors
+    tensors = {} if known is None else {"vectors": torch.from_numpy(known)}
     with atomic_output(path, force=True) as target:
-        save_tensors(Path(target), "reference", FORMAT_VERSION, content, {})
+        save_tensors(Path(target), "reference", FORMAT_VERSION, content, tensors)
 
 
 def load_reference_file(path: str | os.PathLike[str]) -> Reference:
@@ -117,12 +132,37 @@ def load_reference_file(path: str | os.PathLike[str]) -> Reference:
             raise DamagedInputError(f"{name}: is longer than the {_MAX_BYTES} bytes of a reference")
         with open_tensors(file, name, "numpy") as opened:
             metadata = opened.metadata() or {}
+            vectors = _vectors(opened, name)
     version = check_format(metadata, "reference", FORMAT_VERSION, name)
     try:
-        content = bounded_json.parse(metadata.get("reference", ""), size=_MAX_BYTES, items=1000)
+        content = bounded_json.parse(metadata.get("reference", ""), size=_MAX_TEXT, items=1000)
     except bounded_json.JSONError as error:
         raise DamagedInputError(f"{name}: its reference {error}") from error
-    return _checked(content, name, Reference.__annotations__.keys() - _LACKING.get(version, set()))
+    fields = Reference.__annotations__.keys() - {"vectors"} - _LACKING.get(version, set())
+    found = _checked(content, name, fields)
+    if vectors is None:
+        return found
+    spread = found.multiscale
+    if spread is None or vectors.shape[1] != len(spread.mean):
+        raise DamagedInputError(f"{name}: its vectors are not those of its reference")
+    return replace(found, vectors=vectors)
+
+
+def _vectors(opened: Any, name: str) -> NDArray[np.float32] | None:
+    """Return the one tensor that a reference may have."""
+    names = set(opened.keys())
+    if not names:
+        return None
+    place = opened.get_slice("vectors") if names == {"vectors"} else None
+    shape = [] if place is None else place.get_shape()
+    if place is None or place.get_dtype() != "F32" or len(shape) != 2 or min(shape) < 1:
+        raise DamagedInputError(f"{name}: holds tensors that a reference does not have")
+    if shape[0] > MAX_VECTORS or shape[1] > _MAX_FIGURES:
+        raise DamagedInputError(f"{name}: holds more vectors than a reference may")
+    vectors: NDArray[np.float32] = opened.get_tensor("vectors")
+    if not np.isfinite(vectors).all():
+        raise DamagedInputError(f"{name}: its vectors are not finite")
+    return vectors
 
 
 def _checked(content: Any, name: str, fields: set[str]) -> Reference:

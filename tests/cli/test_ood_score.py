@@ -281,3 +281,20 @@ def test_scores_are_drawn_against_others(call: Call, model: Path, tmp_path: Path
     assert one.out == two.out
     piped = call("plot", "in.h5", "--against", "-", "-o", "-", stdin=tmp_path / "out.h5")
     assert piped.out.startswith(b"\x89PNG")
+
+
+def test_p_values_are_written_and_their_rates_told(
+    score: Score, call: Call, model: Path, far: Path, tmp_path: Path
+) -> None:
+    given = ("gaussian:2", "--against", far, "--limit", 40, *SMALL, "--statistic", "nearest,csm")
+    levels = ("--alpha", 0.05, "--calibration", "gaussian:2:valid")
+    found = score(model, *given, *levels, "-o", "flags.h5")
+    assert found["calibration"] == {"data": "gaussian:2:valid", "examples": 40, "alpha": 0.05}
+    with SampleFile(tmp_path / "flags.h5") as flags:
+        p = flags.read(0, 40, "statistics/nearest-p")
+    assert p.min() >= 1 / 41 - 1e-6
+    assert found["metrics"]["flagged/nearest"] == pytest.approx((p <= 0.05).mean())
+    assert found["metrics"][f"flagged/nearest/{far}"] == 1
+    for wrong in (levels[:2], levels[2:], ("--alpha", 0.05, "--calibration", "gaussian:2:test")):
+        assert call("ood-score", model, *given, *wrong).code == 2
+    assert "takes 99 for" in call("ood-score", model, *given, "--alpha", 0.01, *levels[2:]).err

@@ -32,9 +32,10 @@ Make = Callable[..., Any]
 
 SIGMA = 0.25
 MEAN, SD = (0.5, -1.0, 2.0), (0.25, 1.0, 4.0)
-MEDIANS = {"score-sum": 0.3, "score-norm": 1.7, "csm": -2.0, "nll": 4.0}
+MEDIANS = {"score-sum": 0.3, "score-norm": 1.7, "ratio": 0.9, "csm": -2.0, "nll": 4.0}
 FIGURES = 20  # of multiscale, for joint models
 DISTANCE = Mahalanobis(np.ones(FIGURES), np.diag(np.arange(1.0, FIGURES + 1)))
+DISTANCES = {"multiscale": DISTANCE, "nearest": DISTANCE}
 
 
 def vectors(n: int = 30, d: int = 3) -> Dataset:
@@ -43,7 +44,11 @@ def vectors(n: int = 30, d: int = 3) -> Dataset:
 
 def scored(model: Any, data: Dataset, **options: Any) -> tuple[Tensor, dict[str, Tensor]]:
     """Examples and figures of all batches, of all statistics unless named."""
-    defaults = {"statistics": list(statistics_of(model)), "medians": MEDIANS, "distance": DISTANCE}
+    defaults = {
+        "statistics": list(statistics_of(model)),
+        "medians": MEDIANS,
+        "distances": DISTANCES,
+    }
     options = defaults | options
     batches = list(score(model.float(), data, **options))
     figures = {k: torch.cat([b.figures[k] for b in batches]) for k in batches[0].figures}
@@ -69,6 +74,7 @@ def test_statistics_of_a_gaussian_are_those_of_its_closed_form(gaussian_model: M
     exact = {
         "score-sum": s.sum(1),
         "score-norm": s.square().mean(1),
+        "ratio": s.square().sum(1) / -ds.sum(),
         "csm": (0.5 * s.square() + ds).sum(1),
         "nll": -log_p.sum(1),
     }
@@ -117,7 +123,7 @@ def test_multiscale_is_the_distance_of_what_is_read(random_model: Make) -> None:
     moments = Moments(FIGURES)
     moments.add(read)
     own = Mahalanobis(moments.mean, moments.covariance)
-    _, near = scored(model, data, statistics=["multiscale"], seed=2, distance=own)
+    _, near = scored(model, data, statistics=["multiscale"], seed=2, distances={"multiscale": own})
     assert near["multiscale"].mean() < FIGURES  # that of its own data: at most the figures' number
 
 
@@ -203,7 +209,7 @@ def test_multiscale_is_the_default_of_all_models_of_scores(
 
 
 def test_every_statistic_has_a_direction_and_two_sided_ones_are_small_in_distribution() -> None:
-    assert set(STATISTICS) == set(BASES) | set(TYPICALITIES) | {"multiscale"}
+    assert set(STATISTICS) == set(BASES) | set(TYPICALITIES) | {"multiscale", "nearest"}
     assert {STATISTICS[name] for name in (*TYPICALITIES, "multiscale")} == {"lower"}
     values = np.arange(3.0)
     assert (towards_training_data("csm", values) == -values).all()

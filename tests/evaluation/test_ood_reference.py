@@ -20,7 +20,12 @@ from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.evaluation import ood_reference
 from arcsm_cli.evaluation.model_metrics import evaluate
 from arcsm_cli.evaluation.ood import score
-from arcsm_cli.evaluation.ood_reference import Request, distance_from, find_reference, training_data
+from arcsm_cli.evaluation.ood_reference import (
+    Request,
+    distances_from,
+    find_reference,
+    training_data,
+)
 from arcsm_cli.evaluation.overlap import Trained, training_inputs
 from arcsm_cli.io.reference_file import (
     Reference,
@@ -101,7 +106,7 @@ def test_medians_and_deviations_are_those_of_the_training_data(find: Finder) -> 
 
 def test_a_reference_is_computed_once(find: Finder) -> None:
     assert find() == find() == load_reference_file(find.kept)
-    assert find.scored == [["score-sum", "score-norm", "csm", "multiscale"]]
+    assert find.scored == [["score-sum", "score-norm", "ratio", "csm", "multiscale"]]
 
 
 def test_the_spread_is_that_of_the_training_data(find: Finder) -> None:
@@ -117,10 +122,13 @@ def test_the_spread_is_that_of_the_training_data(find: Finder) -> None:
     scale = vectors.std(0)
     apart = (np.array(found.multiscale.covariance) - np.cov(vectors.T)) / np.outer(scale, scale)
     assert np.abs(apart).max() < 1e-3
-    distance = distance_from(found)(vectors)
+    both = ("multiscale", "nearest")
+    distance, nearest = (distances_from(found, both)[name](vectors) for name in both)
     assert 1 < distance.mean() <= 20.1  # 20 figures, many determined by others
     kept = load_reference_file(find.kept)
-    assert np.array_equal(distance_from(kept)(vectors), distance)
+    again = distances_from(kept, both)
+    assert np.array_equal(again["multiscale"](vectors), distance)
+    assert np.array_equal(again["nearest"](vectors), nearest)
 
 
 def test_what_an_earlier_version_kept_is_completed(find: Finder) -> None:
@@ -136,7 +144,7 @@ def test_what_an_earlier_version_kept_is_completed(find: Finder) -> None:
     write(find.kept, old, format_version="1")
     assert find("csm").statistics == {"csm": Typical(1.0, 0.5)}
     more = find("multiscale")
-    assert find.scored[1:] == [["score-sum", "score-norm", "multiscale"]]
+    assert find.scored[1:] == [["score-sum", "score-norm", "ratio", "multiscale"]]
     assert more.statistics["csm"] == Typical(1.0, 0.5)
     assert more.multiscale == first.multiscale
     assert load_reference_file(find.kept) == more
@@ -149,7 +157,7 @@ def test_a_spread_of_other_levels_or_figures_is_computed_anew(
     first = find("multiscale", limit=20)
     assert first.multiscale is not None
     other = replace(SPREAD, levels=first.multiscale.levels) if same_levels else SPREAD
-    save_reference(str(find.kept), replace(first, multiscale=other))
+    save_reference(str(find.kept), replace(first, multiscale=other, vectors=None))
     assert find("csm").multiscale == other
     assert find("multiscale") == first
 
@@ -287,6 +295,28 @@ def test_equal_references_are_equal_bytes_that_other_programs_read(tmp_path: Pat
     with safe_open(tmp_path / "a", "pt") as file:
         assert file.metadata()["arcsm_format"] == "reference"
         assert list(file.keys()) == []
+
+
+def test_vectors_that_are_not_those_of_a_reference_are_refused(tmp_path: Path) -> None:
+    for spread, vectors in (
+        (SPREAD, np.ones((4, 3), np.float32)),
+        (None, np.ones((4, 2), np.float32)),
+        (SPREAD, np.full((4, 2), np.nan, np.float32)),
+        (SPREAD, np.ones((4, 2), np.float64)),
+        (SPREAD, np.ones((10_001, 2), np.float32)),
+    ):
+        save_reference(str(tmp_path / "r"), replace(KEPT, multiscale=spread, vectors=vectors))
+        with pytest.raises(DamagedInputError, match=r"vectors|tensors"):
+            load_reference_file(tmp_path / "r")
+
+
+def test_neighbours_are_found_in_what_an_earlier_version_kept_once_asked_for(find: Finder) -> None:
+    first = find("multiscale", limit=20)
+    save_reference(str(find.kept), replace(first, vectors=None))
+    assert find("multiscale").vectors is None
+    vectors = find("nearest").vectors
+    assert vectors is not None
+    assert np.array_equal(vectors, first.vectors)
 
 
 def test_nothing_that_is_no_number_is_saved(tmp_path: Path) -> None:

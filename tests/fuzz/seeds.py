@@ -67,9 +67,10 @@ def references() -> list[bytes]:
     from arcsm_cli.io.reference_file import Reference, Spread, Typical, save_reference
 
     spread = Spread((1.0, 0.1), (0.0, 1.0), ((1.0, 0.5), (0.5, 1.0)))
+    typical, vectors = {"score-norm": Typical(1.0, 0.5)}, np.ones((3, 2), np.float32)
     found = [
-        Reference("0" * 64, "rings", "f" * 64, 10, 9, {"score-norm": Typical(1.0, 0.5)}, each)
-        for each in (None, spread)
+        Reference("0" * 64, "rings", "f" * 64, 10, 9, typical, *each)
+        for each in ((None,), (spread,), (spread, vectors))
     ]
     return [_written(lambda path, r=r: save_reference(str(path), r)) for r in found]  # type: ignore[misc]
 
