@@ -78,7 +78,7 @@ def run(
     from arcsm_cli.denoising.methods import (
         Settings,
         choose_denoiser,
-        estimate_sigma,
+        noise_to_expect,
         parse_corruption,
     )
     from arcsm_cli.distributed.ranks import joined
@@ -105,7 +105,6 @@ def run(
                 f"{label(model)}: denoise takes a score model; this one is of kind {network.kind}"
             )
         network = network.to(torch_device)
-        image = network.config.is_image
         corruption = None if corrupt is None else parse_corruption(corrupt, network)
         settings = Settings(**restoring)
         shape = network.config.shape
@@ -122,10 +121,7 @@ def run(
             # What is clean will be measured; what is not is only to be restored.
             told = corruption is not None and ranks.is_first
             overlap = Trained.of(checkpoint).overlap(examples) if told else {}
-            estimated = None
-            if corruption is None and settings.sigma is None and image:
-                # Twice: the model sees [0, 1] as [-1, 1].
-                estimated = 2 * estimate_sigma(next(iter(examples.batches(256))).x)
+            estimated = noise_to_expect(network, corruption, settings, examples)
             denoiser = choose_denoiser(network, corruption, settings, estimated)
             inputs = {label(model): digest, data: examples.digest}
             entry = provenance_entry(seed=seed, inputs=inputs)

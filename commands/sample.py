@@ -1,7 +1,6 @@
 """``arcsm sample``: draw samples from a model."""
 
 import os
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,12 +19,12 @@ from arcsm_cli.cli.options import (
 )
 from arcsm_cli.cli.progress import Bar, progress
 from arcsm_cli.cli.table import print_result
-from arcsm_cli.errors import DamagedInputError, OutputError, UsageError
-from arcsm_cli.options import Given, flag
+from arcsm_cli.errors import OutputError, UsageError
+from arcsm_cli.options import Given
 from arcsm_cli.sampling.options import Drawing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     import torch
 
@@ -162,12 +161,9 @@ def run(
     from arcsm_cli.io.streams import label, local_input
     from arcsm_cli.models.load import load_any
     from arcsm_cli.models.vae import VAE
-    from arcsm_cli.randomness import SampleNoise
     from arcsm_cli.runtime import reuse_memory
-    from arcsm_cli.sampling.draw import sample
+    from arcsm_cli.sampling.drawer import Drawer
     from arcsm_cli.sampling.given import giving
-    from arcsm_cli.sampling.latent import sample_vae
-    from arcsm_cli.sampling.samplers import choose_sampler
 
     if [model, given].count("-") > 1:
         raise UsageError("standard input can be read only once")
@@ -197,19 +193,16 @@ def run(
         columns = None if shard else plan.columns
         if png is not None and not indices:
             raise UsageError("--png: this shard has no samples to draw")
-        draw: Callable[..., torch.Tensor]
-        if isinstance(network, VAE):
-            for option in drawing:
-                raise UsageError(
-                    f"{flag(option)} is for autoregressive models, {label(model)} holds a VAE"
-                )
-            draw = partial(sample_vae, network, denoise=denoise)
-        else:
-            if denoise and network.sigma_min == 0:
-                raise UsageError("--denoise: the model was trained without noise")
-            own = {name: value for name, value in drawing.items() if name != "sampler"}
-            drawer = choose_sampler(network, drawing.get("sampler"), **own)
-            draw = partial(sample, network, drawer, denoise=denoise)
+        drawer = Drawer(
+            network,
+            label(model),
+            plan,
+            drawing,
+            seed=seed,
+            denoise=denoise,
+            clip=clip,
+            known=rows,
+        )
         if given is not None and os.path.isfile(given):
             inputs[given] = sha256_file(Path(given))
         entry = provenance_entry(seed=seed, inputs=inputs)
@@ -218,20 +211,11 @@ def run(
         def batches(bar: Bar) -> "Iterator[torch.Tensor]":
             for start in ranks.starts(len(indices), batch_size):
                 part = indices[start : start + batch_size]
-                told = {} if not conditions else {"given": plan.rows(part).given}
-                kept = {} if rows is None else {"known": rows[[i % len(rows) for i in part]]}
-                drawn = draw(
-                    SampleNoise(seed, part, torch_device),
-                    tick=lambda done, n=len(part): bar.update(done * n),
-                    **told,
-                    **kept,
-                ).cpu()
-                if not drawn.isfinite().all():
-                    if "step_size" in drawing:
-                        size = drawing["step_size"]
-                        raise UsageError(f"--step-size {size}: too large, samples overflow")
-                    raise DamagedInputError(f"{label(model)}: the model's samples are not finite")
-                yield drawn.clamp_(0, 1) if clip and network.config.is_image else drawn
+
+                def tick(dimensions: int, count: int = len(part)) -> None:
+                    bar.update(dimensions * count)
+
+                yield drawer(part, tick)
 
         shown: list[torch.Tensor] = []
         file = sample_output(

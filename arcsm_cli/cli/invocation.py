@@ -7,6 +7,7 @@ run (command, arguments, ``-q``, ``-v``, ``--debug``) is `invocation`.
 
 import errno
 import io
+import logging
 import os
 import sys
 import traceback
@@ -116,6 +117,30 @@ def run_program(
         code = _answer(error, interrupted=signals.received)
     signals.finish(code)
     return code
+
+
+def call_program(program: Callable[[list[str]], object], arguments: list[str]) -> None:
+    """Runs a command for Python code: errors are raised, and logging is put back as it was.
+
+    Raises:
+        ArcsmError: what the command refuses.
+    """
+    global _invocation
+    before, root = _invocation, logging.getLogger()
+    handlers, levels = root.handlers[:], [root.level, logging.getLogger("arcsm_cli").level]
+    _invocation = Invocation(arguments=list(arguments))
+    try:
+        program(arguments)
+    except Exception as error:
+        known = _as_arcsm_error(error)
+        if known is None or known is error:
+            raise
+        raise known from error
+    finally:
+        _invocation, root.handlers = before, handlers
+        logging.captureWarnings(False)
+        root.setLevel(levels[0])
+        logging.getLogger("arcsm_cli").setLevel(levels[1])
 
 
 def _asks_for_debug(arguments: list[str]) -> bool:

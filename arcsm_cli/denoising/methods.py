@@ -17,6 +17,7 @@ from arcsm_cli.data.arrays import read_npy
 from arcsm_cli.data.decoding import Picture
 from arcsm_cli.data.images import load_images
 from arcsm_cli.data.options import DataOptions
+from arcsm_cli.data.stream import Examples
 from arcsm_cli.denoising.corruption import Corruption, Gaussian, Mask, SaltPepper
 from arcsm_cli.denoising.restorers import Denoiser, Task
 from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError
@@ -114,6 +115,19 @@ class Settings:
     def __init__(self, method: str | None = None, sigma: float | None = None, **own: Any) -> None:
         self.method, self.sigma = method, sigma
         self.own = {name: value for name, value in own.items() if value is not None}
+
+
+def noise_to_expect(
+    model: ARCSM, corruption: Corruption | None, settings: Settings, examples: Examples
+) -> float | None:
+    """Return the noise level that images seem to have, if nothing else says it, else None.
+
+    In the model's scale, by the first 256 of the examples.
+    """
+    if corruption is not None or settings.sigma is not None or not model.config.is_image:
+        return None
+    # Twice: the model sees [0, 1] as [-1, 1].
+    return 2 * estimate_sigma(next(iter(examples.batches(256))).x)
 
 
 def choose_denoiser(
