@@ -25,7 +25,7 @@ COMMANDS = {
     "models": "List the models that come with arcsm",
     "info": "Say what a file is and where it comes from",
     "plot": "Draw a figure of a file",
-    "data": "Write any DATA as an HDF5 file",
+    "data": "Write any DATA as an HDF5 file, or for other programs",
     "merge": "Put shards back together, in order",
     "export": "Write a model to give away",
 }
@@ -57,6 +57,17 @@ def main(arguments: list[str] | None = None) -> int:
     finally:
         if arguments is not None:
             signals.restore()
+
+
+def call(arguments: list[str]) -> None:
+    """Runs a command for Python code, in this process and without taking signals over.
+
+    Raises:
+        ArcsmError: what the program would print and exit with.
+    """
+    from arcsm_cli.cli.invocation import call_program
+
+    call_program(_run, arguments)
 
 
 def _settle_environment() -> None:

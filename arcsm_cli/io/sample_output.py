@@ -1,4 +1,4 @@
-"""Where commands write samples to: HDF5, or by the name's ending a table or NumPy's archive.
+"""Where commands write samples to: HDF5, or by its name a table, an archive or pictures.
 
 What is written is first an ordinary sample file, so that the checks, the order and the precision
 are the same; tables and archives are made of it in blocks.
@@ -10,6 +10,7 @@ import csv
 import io
 import logging
 import math
+import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,8 @@ from numpy.typing import NDArray
 
 from arcsm_cli.errors import UsageError
 from arcsm_cli.io import bounded_json
-from arcsm_cli.io.atomic import atomic_output, check_output
+from arcsm_cli.io.atomic import atomic_folder, atomic_output, check_folder, check_output
+from arcsm_cli.io.picture_folder import PictureWriter, is_ours
 from arcsm_cli.io.sample_layout import EXAMPLES, STATISTICS
 from arcsm_cli.io.samples import SampleFile, SampleWriter
 from arcsm_cli.io.scratch import scratch_file
@@ -62,8 +64,15 @@ def check_sample_output(target: str, *, force: bool) -> None:
     Raises:
         UsageError, OutputError: as `check_ending` and `check_output`.
     """
+    if _is_folder(target):
+        check_folder(target, force=force, ours=is_ours)
+        return
     check_ending(target, _SAMPLES, "a sample file")
     check_output(target, force=force)
+
+
+def _is_folder(target: str) -> bool:
+    return target.endswith(os.sep)
 
 
 class Append(Protocol):
@@ -93,24 +102,35 @@ def sample_output(
     *,
     force: bool = False,
     writes: bool = True,
+    by_label: bool = False,
 ) -> Iterator[Append]:
     """Yield what adds samples to a file, which appears whole at the end or not at all.
 
     ``.csv`` takes vectors: their columns, then labels and statistics. ``.npz`` takes all datasets,
-    and the provenance as text. All else becomes HDF5.
+    and the provenance as text. ``FOLDER/`` becomes one of 8-bit PNG files. All else becomes HDF5.
 
     Arguments:
         target: a path, ``-`` for standard output, or None for nothing.
         shape, provenance, columns: as of `SampleWriter`.
         force: an existing file may be replaced.
         writes: whether this process is the one that writes.
+        by_label: of a folder: put pictures in one for each label.
 
     Raises:
-        UsageError: the ending is of another kind of file, or a table is to hold images.
+        UsageError: the ending is of another kind of file, a table is to hold images, or a folder
+            none.
         OutputError: as `atomic_output`.
     """
     if target is None or not writes:
         yield append_nothing
+        return
+    if by_label and not _is_folder(target):
+        raise UsageError(f"--by-label is for folders of pictures: -o {target}{os.sep}")
+    if _is_folder(target):
+        with atomic_folder(target, force=force, ours=is_ours) as folder:
+            pictures = PictureWriter(folder, target, shape, provenance, by_label=by_label)
+            yield pictures.append
+            pictures.say()
         return
     check_ending(target, _SAMPLES, "a sample file")
     ending = PurePath(target).suffix.lower()
