@@ -25,6 +25,7 @@ COMMANDS = {
     "models": "List the models that come with arcsm",
     "info": "Say what a file is and where it comes from",
     "plot": "Draw a figure of a file",
+    "report": "Show a run on one page",
     "data": "Write any DATA as an HDF5 file, or for other programs",
     "merge": "Put shards back together, in order",
     "export": "Write a model to give away",

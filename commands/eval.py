@@ -374,7 +374,8 @@ def _refuse(why: str, options: dict[str, Any]) -> None:
 
 
 def _readable(result: dict[str, Any]) -> dict[str, Any]:
-    """A result as the table shows it: figures that separate sets as rows."""
+    """A result as the table shows it: figures that separate sets as rows, and no digests."""
+    result = {key: value for key, value in result.items() if key != "inputs"}
     if "statistics" not in result:
         return result
     from arcsm_cli.evaluation.ood_report import readable
@@ -399,6 +400,7 @@ def _samples(
     from arcsm_cli.evaluation.image_features import InceptionFeatures
     from arcsm_cli.evaluation.restoration import restoration_figures
     from arcsm_cli.evaluation.sample_report import check_comparable, check_images, measure
+    from arcsm_cli.io.provenance import sha256_file
     from arcsm_cli.io.samples import SampleFile
     from arcsm_cli.io.streams import label
 
@@ -421,6 +423,7 @@ def _samples(
         if len(samples) == 0:
             raise DamagedInputError(f"{label(path)}: holds no samples")
         result: dict[str, Any] = {"samples": len(samples)}
+        inputs = {label(path): sha256_file(path)}
         data = extract = None
         bar = Bar()
         if features:
@@ -436,6 +439,7 @@ def _samples(
             )
             check_comparable(samples, label(path), data)
             result |= {"against": data.name, "examples": len(data)}
+            inputs[data.name] = data.digest
         if data is not None and extract is not None:
             result["feature_weights"] = extract.digest
             bar = stack.enter_context(progress(len(samples) + len(data), "extracting features"))
@@ -450,18 +454,22 @@ def _samples(
         )
         if restoration:
             result["metrics"] |= restoration_figures(samples, label(path), metrics=restoration)
-    return result
+    return result | {"inputs": inputs}
 
 
 def _scores(path: "Path", against: str, seed: int) -> dict[str, Any]:
     from arcsm_cli.evaluation.ood_report import report, shared_statistics
-    from arcsm_cli.io.streams import label
+    from arcsm_cli.io.provenance import sha256_file
+    from arcsm_cli.io.streams import label, local_input
 
-    inside, outside = shared_statistics([str(path), against])
+    with local_input(against) as other:
+        inside, outside = shared_statistics([str(path), str(other)])
+        inputs = {label(file): sha256_file(file) for file in (path, other)}
     counts = [len(next(iter(values.values()))) for values in (inside, outside)]
     return {
         "scores": label(path),
         "examples": counts[0],
         "against": [{"name": label(against), "examples": counts[1]}],
+        "inputs": inputs,
         **report(inside, {label(against): outside}, seed=seed),
     }

@@ -312,7 +312,7 @@ def run(
             of = flagged(values, alpha)
             shares |= {f"flagged/{name}/{which}": share for name, share in of.items()}
         result["metrics"] |= shares
-    print_result(result if json else readable(result, sets), json=json)
+    print_result(result | {"inputs": inputs} if json else readable(result, sets), json=json)
 
 
 def _track(total: int) -> "AbstractContextManager[Bar]":

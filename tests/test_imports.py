@@ -9,7 +9,7 @@ ROOMS = (
     *("errors", "extras", "notices", "registry", "plugins", "options", "randomness", "runtime"),
     *("pretrained", "distributed", "processors", "io", "data", "cli", "models"),
     *("objectives", "sampling", "evaluation", "denoising", "training", "comparisons"),
-    *("plotting", "app", "commands", "interface"),
+    *("plotting", "reporting", "app", "commands", "interface"),
 )
 """Each imports from those before it alone; docs/architecture.md says what they are."""
 

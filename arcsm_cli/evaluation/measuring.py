@@ -167,6 +167,7 @@ def measure_model(
         "data": examples.name,
         "examples": len(examples),
         "metrics": summary(model, figures, metrics, count),
+        "inputs": {name: source.digest, source.data: examples.digest},
     } | overlap
     if given := model.config.given:
         result["given"] = names_of(given)
@@ -246,6 +247,7 @@ def measure_vae(
             "data": examples.name,
             "examples": len(examples),
             "metrics": {},
+            "inputs": {source.name: source.digest, source.data: examples.digest},
         } | overlap
         if likelihoods:
             with progress(ticks(examples, how, size, ranks), "evaluating") as bar:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from arcsm_cli.data.conditions import names_of
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.io.streams import label
-from arcsm_cli.plotting.figure import write_figure
+from arcsm_cli.plotting.figure import WIDTH, write_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,6 +43,7 @@ def figure_of_samples(
     columns: int | None,
     device: str,
     track: Track,
+    width: float = WIDTH,
 ) -> Writer:
     """Return what writes the figure of a sample file.
 
@@ -53,6 +54,7 @@ def figure_of_samples(
         count, columns: how many samples, and images in a row; None for the default.
         device: where the density is evaluated.
         track: shows how far that is.
+        width: of a figure of vectors, in inches.
 
     Raises:
         UsageError: an option does not fit what the file holds.
@@ -98,7 +100,8 @@ def figure_of_samples(
         density=density,
         scale=scale or "density",
     )
-    return partial(write_figure, draw, height=_LOW if shape[0] == 1 else _SQUARE)
+    height = (_LOW if shape[0] == 1 else _SQUARE) * width / WIDTH
+    return partial(write_figure, draw, height=height, width=width)
 
 
 def figure_of_checkpoint(

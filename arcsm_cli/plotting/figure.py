@@ -95,19 +95,24 @@ def new_figure(width: float, height: float, **options: Any) -> Iterator[Figure]:
 
 
 def write_figure(
-    draw: Callable[[Figure], None], path: Path, kind: str, *, height: float = 4.5
+    draw: Callable[[Figure], None],
+    path: Path,
+    kind: str,
+    *,
+    height: float = 4.5,
+    width: float = WIDTH,
 ) -> None:
     """Write what ``draw`` draws to ``path``; equal figures give equal bytes.
 
     Arguments:
         draw: is given a figure whose parts arrange themselves.
         kind: see `figure_format`.
-        height: in inches; the width is `WIDTH`.
+        height, width: in inches.
 
     Raises:
         OSError: the system refused to write.
     """
-    with new_figure(WIDTH, height, layout="constrained") as figure:
+    with new_figure(width, height, layout="constrained") as figure:
         draw(figure)
         save(figure, path, kind)
 

@@ -20,6 +20,7 @@ MOST_STATISTICS = 8
 MOST_SETS = len(PALETTE) - 1  # that are told from the first one, each in a colour
 ROW = 2.9  # inches that a statistic takes
 
+_WIDE = 5.0  # inches, in which two panels have room
 _BINS = 50
 _SHOWN = (0.01, 0.99)  # quantiles of each set that a histogram reaches to
 _SPREAD = 10.0  # an axis is broken where sets lie so many times their own widths apart
@@ -30,7 +31,8 @@ _POINTS = 2000  # of a curve
 def draw_scores(
     figure: Figure, inside: tuple[str, Mapping[str, Values]], outside: Mapping[str, Any]
 ) -> None:
-    """Draw a row for each statistic: histograms on the left, ROC curves on the right.
+    """Draw for each statistic its histograms and beside them, or in a narrow figure below, its ROC
+    curves.
 
     Arguments:
         inside: the in-distribution set's name and its values, (P,) by statistic, at most
@@ -38,7 +40,9 @@ def draw_scores(
         outside: by name, at most `MOST_SETS`, the values of the same statistics, (N,) each.
     """
     name, values = inside
-    rows = figure.subplots(len(values), 2, squeeze=False)
+    across = 2 if figure.get_figwidth() >= _WIDE else 1
+    panels = figure.subplots(2 * len(values) // across, across, squeeze=False)
+    rows = panels.reshape(len(values), 2)
     towards = {key: towards_training_data(key, v) for key, v in values.items()}
     others = {
         which: {key: towards_training_data(key, found[key]) for key in values}
@@ -47,7 +51,7 @@ def draw_scores(
     found = separations(towards, others, draws=0)
     for (left, right), key in zip(rows, values, strict=True):
         sets = {name: values[key]} | {which: found_[key] for which, found_ in outside.items()}
-        _draw_histograms(left, sets)
+        draw_histograms(left, sets)
         like = "higher" if STATISTICS[key] == "higher" else "lower"
         left.set_xlabel(f"{key} ({like}: like training data)")
         for (which, negative), color in zip(others.items(), PALETTE[1:], strict=False):
@@ -59,7 +63,8 @@ def draw_scores(
     rows[0][0].legend(fontsize="small")
 
 
-def _draw_histograms(axes: Axes, sets: Mapping[str, Values]) -> None:
+def draw_histograms(axes: Axes, sets: Mapping[str, Values]) -> None:
+    """Draw how each of at most `MOST_SETS` + 1 sets of values, (N,) by name, is distributed."""
     edges, nonlinear = _edges(list(sets.values()))
     if nonlinear:
         axes.set_xscale("asinh", linear_width=nonlinear)

@@ -339,7 +339,7 @@ TARGETS: dict[str, Target] = {
         info,
         lambda: seeds.checkpoints()[::5] + seeds.references(),
         mutators.safetensors,
-        (*_CHECKPOINTS, "arcsm_cli.cli.table", "arcsm_cli.commands.info"),
+        (*_CHECKPOINTS, "arcsm_cli.cli.table", "arcsm_cli.reporting.contents"),
     ),
     "reference": Target(
         reference,

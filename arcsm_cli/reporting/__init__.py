@@ -1,0 +1,1 @@
+"""What files tell of themselves, and a run on one page."""
