@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = [
     "tests.cli.preloaded"
@@ -45,7 +45,10 @@ def pytest_configure(config: pytest.Config) -> None:
     and five times as many among the slow tests.
     """
     many = 50 if config.option.markexpr == "slow" else 10
-    settings.register_profile("untimed", deadline=None, max_examples=many)
+    timed = [HealthCheck.too_slow]
+    settings.register_profile(
+        "untimed", deadline=None, max_examples=many, suppress_health_check=timed
+    )
     settings.load_profile("untimed")
     for number, usual in (
         (signal.SIGINT, signal.default_int_handler),
