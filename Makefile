@@ -16,6 +16,7 @@ $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "arcsm needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[all,dev]"
+	mkdir -p $(VENV)/share/man && ln -sfn $(CURDIR)/man $(VENV)/share/man/man1 # left out of editable installations
 	touch $@
 
 DEMO_MODEL := arcsm:digits

@@ -152,7 +152,7 @@ class _Command(TyperCommand):
             given, rest, order = parse(args)
             path = given.get("config")
             if isinstance(path, str) and not ctx.resilient_parsing and "help" not in given:
-                config = Config(path, self.params, self._types())
+                config = Config(path, self.params, self.types())
                 ctx.meta[_CONFIGURED] = (config, config.complete(given))
             return given, rest, order
 
@@ -176,11 +176,12 @@ class _Command(TyperCommand):
             f"arcsm {self.name}",
             self.help or "",
             self.get_params(ctx),
-            self._types(),
+            self.types(),
             help.help_width(ctx),
         )
 
-    def _types(self) -> dict[str, Any]:
+    def types(self) -> dict[str, Any]:
+        """The annotated type of each parameter, by its Python name."""
         return get_type_hints(self.callback)
 
 

@@ -10,11 +10,17 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args, get_origin
 
-EXIT_CODES = (
-    "Exit codes: 0 done, 1 internal error, 2 wrong usage, 65 damaged or wrong input, 66 missing "
-    "input, 69 device or download not available, 73 output exists or cannot be written, 75 stopped "
-    "early with everything saved (run again with --resume), 130 interrupted."
-)
+EXIT_CODES = {
+    0: "done",
+    1: "internal error",
+    2: "wrong usage",
+    65: "damaged or wrong input",
+    66: "missing input",
+    69: "device or download not available",
+    73: "output exists or cannot be written",
+    75: "stopped early with everything saved (run again with --resume)",
+    130: "interrupted",
+}
 
 _NARROWEST, _WIDEST = 40, 100  # columns; longer lines of prose are hard to read
 
@@ -46,22 +52,34 @@ def format_command(
         types: The annotated type of each parameter, by its Python name.
         width: Columns, at least 40.
     """
-    shown = [p for p in parameters if not getattr(p, "hidden", False)]
-    arguments = [p for p in shown if p.param_type_name == "argument"]
-    options = [p for p in shown if p.param_type_name == "option"]
-    needed = [f"{min(p.opts, key=len)} {p.metavar}" for p in options if p.required]
-    usage = " ".join([path, *(_usage_name(p) for p in arguments), *needed, "[OPTIONS]"])
+    arguments, options = shown_parameters(parameters)
     parts = [
-        textwrap.fill(f"Usage: {usage}", width, subsequent_indent="    "),
+        textwrap.fill(f"Usage: {usage(path, arguments, options)}", width, subsequent_indent="    "),
         *_paragraphs(docstring, width),
     ]
     if arguments:
-        rows = [(argument_name(p), _described(p)) for p in arguments]
+        rows = [(argument_name(p), described(p)) for p in arguments]
         parts.append("Arguments:\n" + definition_list(rows, width))
-    rows = [(_option_name(p, types.get(p.name)), _described(p)) for p in options]
+    rows = [(option_name(p, types.get(p.name)), described(p)) for p in options]
     parts.append("Options:\n" + definition_list(rows, width))
-    parts.append(textwrap.fill(EXIT_CODES, width))
+    codes = ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())
+    parts.append(textwrap.fill(f"Exit codes: {codes}.", width))
     return "\n\n".join(parts)
+
+
+def shown_parameters(parameters: Iterable[Any]) -> tuple[list[Any], list[Any]]:
+    """The arguments and the options that help tells of."""
+    shown = [p for p in parameters if not getattr(p, "hidden", False)]
+    return (
+        [p for p in shown if p.param_type_name == "argument"],
+        [p for p in shown if p.param_type_name == "option"],
+    )
+
+
+def usage(path: str, arguments: list[Any], options: list[Any]) -> str:
+    """A command with its arguments and the options that it needs."""
+    needed = [f"{min(p.opts, key=len)} {p.metavar}" for p in options if p.required]
+    return " ".join([path, *(_usage_name(p) for p in arguments), *needed, "[OPTIONS]"])
 
 
 def format_program(
@@ -72,7 +90,7 @@ def format_program(
         f"Usage: {path} COMMAND [ARGUMENTS]",
         *_paragraphs(description, width),
         "Commands:\n" + definition_list(commands, width),
-        "Options:\n" + definition_list([(_option_name(p, None), p.help) for p in options], width),
+        "Options:\n" + definition_list([(option_name(p, None), p.help) for p in options], width),
     ]
     return "\n\n".join(parts)
 
@@ -108,14 +126,14 @@ def _usage_name(parameter: Any) -> str:
 def _paragraphs(docstring: str, width: int) -> list[str]:
     blocks = inspect.cleandoc(docstring).split("\n\n")
     return [
-        "\n".join(_command_line(line, width) for line in block.splitlines())
+        "\n".join(command_line(line, width) for line in block.splitlines())
         if block.startswith(" ")
         else textwrap.fill(" ".join(block.split()), width)
         for block in blocks
     ]
 
 
-def _command_line(line: str, width: int) -> str:
+def command_line(line: str, width: int) -> str:
     """A line of an example; one too long for `width` is continued as a shell understands it."""
     if len(line) <= width:
         return line
@@ -131,7 +149,8 @@ def _command_line(line: str, width: int) -> str:
     return " \\\n".join(wrapped)
 
 
-def _option_name(parameter: Any, annotation: Any) -> str:
+def option_name(parameter: Any, annotation: Any) -> str:
+    """An option's names, and what stands for its value."""
     names = sorted(parameter.opts, key=len) + list(parameter.secondary_opts)
     value = "" if parameter.is_flag or parameter.count else _metavar(parameter, annotation)
     return f"{', '.join(names)} {value}".rstrip()
@@ -149,7 +168,8 @@ def _metavar(parameter: Any, annotation: Any) -> str:
     return {int: "N", float: "X"}.get(annotation, "TEXT")
 
 
-def _described(parameter: Any) -> str:
+def described(parameter: Any) -> str:
+    """What a parameter does, with its default and the like in brackets."""
     notes = []
     if parameter.envvar:
         notes.append(f"env {parameter.envvar}")

@@ -82,7 +82,12 @@ def test_the_wheel_holds_every_module_of_the_checkout(wheel: Path, repository: P
 
 def test_the_wheel_holds_nothing_but_the_package(wheel: Path) -> None:
     top = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
-    assert {name for name in top if not name.endswith(".dist-info")} == {"arcsm_cli"}
+    assert {name for name in top if not name.endswith((".dist-info", ".data"))} == {"arcsm_cli"}
+
+
+def test_the_wheel_brings_a_manual_page_for_every_command(installed: Path) -> None:
+    pages = {path.stem for path in (installed / "share" / "man" / "man1").glob("*.1")}
+    assert pages == {"arcsm", *(f"arcsm-{name}" for name in COMMANDS)}
 
 
 def test_the_wheel_runs_as_a_module_from_any_folder(
