@@ -24,9 +24,8 @@ DEMO_MODEL := arcsm:digits
 # Draw digits from a model that comes with arcsm, with their likelihoods; then train one in a minute.
 demo: $(READY)
 	mkdir -p demo
-	$(BIN)/arcsm sample $(DEMO_MODEL) -n 64 --seed 1 --denoise --force -o demo/first.h5 --png demo/first.png
-	$(BIN)/arcsm sample $(DEMO_MODEL) -n 64 --seed 1 --no-clip --force -o demo/first-noisy.h5
-	$(BIN)/arcsm eval $(DEMO_MODEL) demo/first-noisy.h5 --no-perturb --metric nll,bpd
+	$(BIN)/arcsm sample $(DEMO_MODEL) -n 64 --seed 1 --no-clip --force -o demo/first.h5 --png demo/first.png
+	$(BIN)/arcsm eval $(DEMO_MODEL) demo/first.h5 --no-perturb --metric nll,bpd
 	@echo "demo/first.png: what $(DEMO_MODEL) drew, and above their exact likelihood. Now one of your own:"
 	$(BIN)/arcsm train --config docs/recipes/digits-demo.toml --force -o demo/digits.safetensors
 	$(BIN)/arcsm sample demo/digits.safetensors -n 64 --seed 1 --denoise --force \

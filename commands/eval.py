@@ -47,7 +47,10 @@ def _metrics(given: list[str] | None, kind: str, *, distances: bool = True) -> l
 
 def run(
     file: Annotated[
-        str, typer.Argument(metavar="MODEL_OR_FILE", help="A checkpoint or samples; - is stdin.")
+        str,
+        typer.Argument(
+            metavar="MODEL_OR_FILE", help="A MODEL, such as arcsm:NAME, or samples; - is stdin."
+        ),
     ],
     data: OptionalData = None,
     *,

@@ -16,7 +16,7 @@ def run(
         str,
         typer.Argument(
             metavar="FILE",
-            help="A checkpoint, its .resume or .reference file, or samples; - is stdin.",
+            help="A MODEL, its .resume or .reference file, or samples; - is stdin.",
         ),
     ],
     json: Json = False,

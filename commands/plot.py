@@ -22,7 +22,7 @@ _MOST_SLICES = 5
 
 def run(
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="Samples or a checkpoint; - is standard input.")
+        str, typer.Argument(metavar="FILE", help="Samples or a MODEL; - is standard input.")
     ],
     *,
     output: Annotated[
