@@ -1,4 +1,4 @@
-"""The processors that this process may use, and how its threads share them.
+"""The processors and the memory that this process may use, and how its threads share them.
 
 Nothing here imports PyTorch: its threads read the environment as they are loaded.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,6 +51,22 @@ def usable_processors() -> int:
     return max(1, math.ceil(min(count, group_quota())))
 
 
+def usable_memory() -> float:
+    """Return the bytes of memory that this process may use.
+
+    The machine's, the grant of a control group or the limit of the process itself, whichever is
+    least; shared among the processes of one run on the machine. What others hold does not count:
+    the same machine gives the same number.
+    """
+    try:
+        whole: float = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):  # a system that does not say
+        whole = math.inf
+    own = resource.getrlimit(resource.RLIMIT_AS)[0]
+    limit = math.inf if own == resource.RLIM_INFINITY else own
+    return min(limit, min(whole, group_memory()) / launched().local_size)
+
+
 def group_quota(
     membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
 ) -> float:
@@ -62,23 +79,36 @@ def group_quota(
         membership: which groups the process is in.
         root: where they are mounted.
     """
+    found = group_folders("cpu", membership, root)
+    return min((quota for folder in found for quota in _limits(folder)), default=math.inf)
+
+
+def group_memory(
+    membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> float:
+    """Return the bytes of memory that Linux's control groups grant, as `group_quota`."""
+    names = ("memory.max", "memory.limit_in_bytes")
+    found = group_folders("memory", membership, root)
+    limits = (_number(folder / name) for folder in found for name in names)
+    return min((limit for limit in limits if limit), default=math.inf)
+
+
+def group_folders(controller: str, membership: Path, root: Path) -> Iterator[Path]:
+    """Iterate over the folders that tell the limits of the process's control groups."""
     try:
         lines = membership.read_text().splitlines()
     except (OSError, UnicodeDecodeError):
-        return math.inf
-    quotas = [math.inf]
+        return
     for line in lines:
         _, controllers, group = (*line.split(":", 2), "", "")[:3]
         if controllers == "":
             mounts = [root, root / "unified"]
-        elif "cpu" in controllers.split(","):
-            mounts = [root / controllers, root / "cpu"]
+        elif controller in controllers.split(","):
+            mounts = [root / controllers, root / controller]
         else:
             continue
         for mount in mounts:
-            for folder in _upwards(mount, group):
-                quotas += _limits(folder)
-    return min(quotas)
+            yield from _upwards(mount, group)
 
 
 def _upwards(mount: Path, group: str) -> Iterator[Path]:

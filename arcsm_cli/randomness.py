@@ -30,6 +30,7 @@ class Purpose(Enum):
     SUBSET = ("index", 6)
     LESSONS = ("index", 7)
     MEASURED_ORDERS = ("index", 8)
+    POOLS = ("index", 9)
 
     SAMPLES = ("example", 0)
     CORRUPTION = ("example", 1 << 62)

@@ -8,7 +8,7 @@ from arcsm_cli.cli.options import (
     Device,
     Force,
     Json,
-    OptionalData,
+    OptionalDataFiles,
     Seed,
     resolve_device,
 )
@@ -52,7 +52,7 @@ def run(
             metavar="MODEL_OR_FILE", help="A MODEL, such as arcsm:NAME, or samples; - is stdin."
         ),
     ],
-    data: OptionalData = None,
+    data: OptionalDataFiles = None,
     *,
     metric: Annotated[
         list[str] | None,
@@ -252,6 +252,7 @@ def run(
       arcsm eval vae.safetensors mnist --limit 200 --metric ais
       arcsm eval s.h5 --against cifar10 --metric fid,kid --feature-weights inception.safetensors
     """
+    from arcsm_cli.data.several import together
     from arcsm_cli.distributed.ranks import joined
     from arcsm_cli.evaluation.ais import AnnealedSampling
     from arcsm_cli.evaluation.any_order import Question
@@ -264,7 +265,7 @@ def run(
 
     reuse_memory()
     torch_device = resolve_device(device)
-    if [file, data, against, feature_weights].count("-") > 1:
+    if [file, *(data or ()), against, feature_weights].count("-") > 1:
         raise UsageError("standard input can be read only once")
     with joined(torch_device) as ranks, local_input(file) as path:
         kind = sniff(path)
@@ -295,7 +296,7 @@ def run(
             if data is None or against is not None:
                 raise UsageError("a model is measured on DATA: name it, without --against")
             checkpoint, model = load_any(path)
-            named = (label(file), sha256_file(path), data)
+            named = (label(file), sha256_file(path), together(data))
             source = Source(*named, checkpoint, model.to(torch_device))
             whole = Target(output, batch_size, force)
             if isinstance(model, VAE):

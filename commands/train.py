@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from arcsm_cli.cli.options import (
-    Data,
+    DataFiles,
     Device,
     Force,
     Json,
@@ -17,12 +17,19 @@ from arcsm_cli.data.options import DataOptions
 from arcsm_cli.errors import UsageError
 from arcsm_cli.models.architecture import Architecture, Conditionals, Noise
 from arcsm_cli.options import Given
-from arcsm_cli.training.run import Beginning, Keeping, find_place, run_training
+from arcsm_cli.training.run import (
+    Beginning,
+    Keeping,
+    Reading,
+    find_place,
+    load_examples,
+    run_training,
+)
 from arcsm_cli.training.settings import Goal, StagedPasses, Training, TrainSettings
 
 
 def run(
-    data: Data,
+    data: DataFiles,
     output: Output,
     *,
     given: Annotated[
@@ -41,6 +48,7 @@ def run(
     noise: Given[Noise],
     passes: Given[StagedPasses],
     training: Given[TrainSettings],
+    reading: Reading,
     beginning: Beginning,
     keeping: Keeping,
     device: Device = "auto",
@@ -59,6 +67,10 @@ def run(
     A file or folder without splits is split by the content of its examples: train and valid are
     used, test is left for 'eval'. FILE:all is all of it. Validation losses decide what --keep best
     keeps and when --patience ends.
+
+    DATA may be several HDF5 or other files, or a quoted pattern of them, that hold alike: they are
+    taken as one. HDF5 files whose values would take more than half of the memory are not loaded:
+    batches are read from them, in shuffled blocks, and each process reads its part (--stream).
 
     With --given a model is of examples given their labels, or of the other columns of a table given
     these: numbers, or texts as categories. 'sample' then draws by label, and 'eval --metric
@@ -80,10 +92,11 @@ def run(
       arcsm train cifar10 --context pixelcnn --size base --precision bf16 -o cifar.safetensors
       arcsm train mnist --context pixelcnn --objective mle -o pixelcnn.safetensors
       arcsm train table.csv --context transformer --order any -o any.safetensors
+      arcsm train 'shards/*.h5' --stream yes -o large.safetensors
       arcsm train digits --steps 300 -o - | arcsm sample - -n 16 -o digits.h5
     """
     from arcsm_cli.data.given import conditions_of, told
-    from arcsm_cli.data.spec import load_training
+    from arcsm_cli.data.streamed import is_streamed
     from arcsm_cli.distributed.ranks import joined
     from arcsm_cli.registry import OBJECTIVES
     from arcsm_cli.runtime import reuse_memory
@@ -105,7 +118,7 @@ def run(
     reuse_memory()
 
     with joined(torch_device) as ranks:
-        loaded = load_training(data, options)
+        loaded = load_examples(data, options, reading, place)
         config = model_config(loaded.train, choices, conditions_of(loaded.train, loaded.valid))
         if start is not None:
             own = bool({"sigma_max", "sigma_min", "levels"} & noise.keys())
@@ -118,6 +131,7 @@ def run(
             seed=seed,
             checkpoint_every=keeping.checkpoint_every,
             started_from="" if start is None else start.digest,
+            stream="yes" if is_streamed(train) else "no",
         )
         if settings.dequantize != "none":
             check_dequantizing(config, train)
@@ -127,7 +141,7 @@ def run(
             place,
             config,
             settings,
-            data,
+            " ".join(data),
             loaded._replace(train=train, valid=valid),
             device=torch_device,
             log_dir=keeping.log_dir,

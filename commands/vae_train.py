@@ -1,7 +1,7 @@
 """``arcsm vae-train``: fit a variational autoencoder to data."""
 
 from arcsm_cli.cli.options import (
-    Data,
+    DataFiles,
     Device,
     Force,
     Json,
@@ -12,17 +12,25 @@ from arcsm_cli.cli.options import (
 from arcsm_cli.data.options import DataOptions
 from arcsm_cli.models.vae_config import VAEOptions
 from arcsm_cli.options import Given
-from arcsm_cli.training.run import Beginning, Keeping, find_place, run_training
+from arcsm_cli.training.run import (
+    Beginning,
+    Keeping,
+    Reading,
+    find_place,
+    load_examples,
+    run_training,
+)
 from arcsm_cli.training.settings import Passes, VAESettings, VAETraining
 
 
 def run(
-    data: Data,
+    data: DataFiles,
     output: Output,
     *,
     model: Given[VAEOptions],
     passes: Given[Passes],
     training: Given[VAESettings],
+    reading: Reading,
     beginning: Beginning,
     keeping: Keeping,
     device: Device = "auto",
@@ -49,7 +57,7 @@ def run(
       arcsm vae-train celeba --center-crop 140 --resize 64 -o faces.safetensors --resume
       arcsm vae-train digits --steps 500 -o - | arcsm sample - -n 16 -o digits.h5
     """
-    from arcsm_cli.data.spec import load_training
+    from arcsm_cli.data.streamed import is_streamed
     from arcsm_cli.distributed.ranks import joined
     from arcsm_cli.options import check_needs
     from arcsm_cli.registry import METHODS
@@ -67,7 +75,7 @@ def run(
     reuse_memory()
 
     with joined(torch_device) as ranks:
-        given = load_training(data, options)
+        given = load_examples(data, options, reading, place)
         config = vae_config(given.train, choices)
         if start is not None:
             config = start.fitted(config)
@@ -75,12 +83,13 @@ def run(
             seed=seed,
             checkpoint_every=keeping.checkpoint_every,
             started_from="" if start is None else start.digest,
+            stream="yes" if is_streamed(given.train) else "no",
         )
         run_training(
             place,
             config,
             settings,
-            data,
+            " ".join(data),
             given,
             device=torch_device,
             log_dir=keeping.log_dir,

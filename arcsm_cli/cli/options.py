@@ -6,7 +6,7 @@ A command takes one by annotating a parameter; the parameter's default is the op
 
 Every command has ``--config``, ``-q``, ``-v`` and ``--debug`` without naming them.
 
-Names: `Data`, `OptionalData`, `Model` (positional); `Output`, `Force`, `Device`, `Seed`,
+Names: `Data`, `DataFiles`, `Model` (positional); `Output`, `Force`, `Device`, `Seed`,
 `BatchSize`, `Json`. What is said of DATA comes as one group, `arcsm_cli.data.options.DataOptions`.
 """
 
@@ -29,13 +29,15 @@ def _complete_data(incomplete: str) -> list[tuple[str, str]]:
     return [(name, SOURCES.part(name).help) for name in names]
 
 
-def _data_argument() -> Any:
-    return typer.Argument(metavar="DATA", help=_DATA_HELP, autocompletion=_complete_data)
+def _data_argument(metavar: str = "DATA") -> Any:
+    several = " Several files, or a quoted pattern, are taken as one." if "." in metavar else ""
+    return typer.Argument(metavar=metavar, help=_DATA_HELP + several, autocompletion=_complete_data)
 
 
 # Positional arguments
 Data = Annotated[str, _data_argument()]
-OptionalData = Annotated[str | None, _data_argument()]
+DataFiles = Annotated[list[str], _data_argument("DATA...")]
+OptionalDataFiles = Annotated[list[str] | None, _data_argument("DATA...")]
 Model = Annotated[
     str,
     typer.Argument(

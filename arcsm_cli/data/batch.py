@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -33,6 +34,12 @@ class Batch(NamedTuple):
         if isinstance(examples, Batch):
             return examples
         return cls(examples, nothing_given(len(examples), examples))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Batch]) -> Batch:
+        """Return batches without orders as one."""
+        x, given = ([getattr(part, name) for part in parts] for name in ("x", "given"))
+        return parts[0] if len(parts) == 1 else cls(torch.cat(x), torch.cat(given))
 
     @property
     def size(self) -> int:

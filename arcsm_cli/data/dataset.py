@@ -1,7 +1,11 @@
-"""A data set in memory."""
+"""Examples to learn from and to measure, and a data set of them in memory."""
+
+from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -9,6 +13,10 @@ import torch
 from torch import Tensor
 
 from arcsm_cli.data.batch import Batch
+from arcsm_cli.data.moments import Moments, moments
+from arcsm_cli.data.precision import merged_columns
+from arcsm_cli.data.sketch import sketch_of
+from arcsm_cli.data.splits import Hashes
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.io.streams import label, show
 
@@ -16,6 +24,8 @@ MAX_BYTES = 16 * 2**30
 """No source loads more than this many bytes of values: data sets are held in memory."""
 
 _SHOWN = 5  # columns that a message names
+_VALUES = 1 << 22  # of the examples, held in double precision at a time
+_SKETCHED = 1024  # examples hashed at a time
 
 
 class Beside(NamedTuple):
@@ -32,8 +42,108 @@ class Beside(NamedTuple):
     classes: tuple[str, ...] | None = None
 
 
+class Rows(ABC):
+    """Examples in a fixed order: in memory (`Dataset`), or in files (`streamed.StreamedRows`).
+
+    Attributes:
+        name: the specification that they came from.
+        digest: SHA-256 of the input file, or of the values where there is no one file.
+        inputs: SHA-256 of each file, by name, where there are several; else empty.
+        source: provenance chain of the input, oldest entry first.
+        columns: names of the columns of vectors, all different, where the source has names.
+        skipped: how many examples of the input could not be read and were left out.
+        beside: what is known of each example beside its values, as ``--given`` asked for it.
+    """
+
+    name: str
+    digest: str
+    inputs: dict[str, str]
+    source: list[dict[str, Any]]
+    columns: tuple[str, ...] | None
+    skipped: int
+    beside: tuple[Beside, ...]
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example: (C, H, W) or (D,)."""
+
+    @property
+    def kind(self) -> str:
+        """``"image"`` or ``"vector"``."""
+        return "image" if len(self.shape) == 3 else "vector"
+
+    @abstractmethod
+    def stored(self, index: Tensor | slice) -> Batch:
+        """Return the examples at ``index`` (int64, or a slice) as they are stored.
+
+        8-bit images are bytes, see `as_float`.
+        """
+
+    @abstractmethod
+    def select(self, index: Tensor, name: str | None = None) -> Dataset:
+        """Return the examples at ``index`` (int64) in memory, under another name if given one."""
+
+    @abstractmethod
+    def telling(self, encode: Callable[[Sequence[Beside]], Tensor]) -> Rows:
+        """Return the same examples with what a model is told of each, made of `beside`."""
+
+    @abstractmethod
+    def column(self, index: int) -> Tensor:
+        """Return all values of a column of vectors, (N,)."""
+
+    @abstractmethod
+    def content(self) -> str:
+        """Return the SHA-256 of the examples themselves, and of what a model is told of them."""
+
+    @abstractmethod
+    def merged_columns(self) -> list[int]:
+        """Return the columns of vectors that `precision.merged_columns` names."""
+
+    def take(self, index: Tensor) -> Tensor:
+        """Return the examples at ``index`` (int64, shape B), images in [0, 1] as float32."""
+        return as_float(self.stored(index).x)
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """Return the examples from ``start`` on and before ``stop``, as ``take`` returns them."""
+        batch = self.stored(slice(start, stop))
+        return batch.holding(as_float(batch.x))
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Iterate over all examples in order, ``size`` at a time, as ``take`` returns them."""
+        for start in range(0, len(self), size):
+            yield self.rows(start, start + size)
+
+    def moments(self) -> Moments:
+        """Return the moments of each column of vectors, or of all values of images (D = 1)."""
+        size = max(1, _VALUES // math.prod(self.shape))
+        return moments(as_columns(batch.x) for batch in self.batches(size))
+
+    def sketch(self) -> Hashes:
+        """Return the sketch by which the examples are recognised; see `arcsm_cli.data.sketch`."""
+        return sketch_of(batch.x for batch in self.batches(_SKETCHED))
+
+    def columns_text(self, indices: list[int]) -> str:
+        """Return what messages call columns of vectors: ``column 2 ('b')``."""
+        shown = [
+            str(i + 1) if self.columns is None else f"{i + 1} ({show(self.columns[i], 40)})"
+            for i in indices[:_SHOWN]
+        ]
+        more = f" and {len(indices) - _SHOWN} more" if len(indices) > _SHOWN else ""
+        return f"{'column' if len(indices) == 1 else 'columns'} {', '.join(shown)}{more}"
+
+    def columns_key(self, indices: list[int]) -> str:
+        """Return how ``--columns`` and ``--drop`` would name columns: ``age,pay`` or ``2,5``."""
+        names = self.columns or [str(i + 1) for i in range(self.shape[0])]
+        shown = [f'"{names[i]}"' if "," in names[i] else names[i] for i in indices[:_SHOWN]]
+        return show(",".join(shown) + ",..." * (len(indices) > _SHOWN), 200)[1:-1]
+
+
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class Dataset(Rows):
     """Examples in memory: images N x C x H x W or vectors N x D.
 
     Arguments:
@@ -42,12 +152,8 @@ class Dataset:
             they are), the first axis over examples; vectors that float32 does not carry are
             ``float64`` (see `arcsm_cli.data.precision`).
         labels: Class of each example (int64, shape N), where the source has classes.
-        digest: SHA-256 of the input file, or of the bytes of ``values`` where there is no one file.
-        source: Provenance chain of the input, oldest entry first.
-        columns: Names of the columns of vectors, all different, where the source has names.
-        skipped: How many examples of the input could not be read and were left out.
+        digest, inputs, source, columns, skipped, beside: See `Rows`.
         classes: What the labels are numbers of, 0 being the first; None where they are numbers.
-        beside: What is known of each example beside its values, as ``--given`` asked for it.
         given: (N, F) float32, the same as a model is told it (see `arcsm_cli.data.given`).
     """
 
@@ -61,6 +167,7 @@ class Dataset:
     classes: tuple[str, ...] | None = None
     beside: tuple[Beside, ...] = ()
     given: Tensor | None = None
+    inputs: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         known = {2: (torch.float32, torch.float64), 4: (torch.uint8, torch.float32)}
@@ -82,41 +189,22 @@ class Dataset:
         """Shape of one example: (C, H, W) or (D,)."""
         return tuple(self.values.shape[1:])
 
-    @property
-    def kind(self) -> str:
-        """``"image"`` or ``"vector"``."""
-        return "image" if self.values.dim() == 4 else "vector"
-
-    def take(self, index: Tensor) -> Tensor:
-        """Return the examples at ``index`` (int64, shape B), images in [0, 1] as float32."""
-        return as_float(self.values[index])
-
-    def rows(self, start: int, stop: int) -> Batch:
-        """Return the examples from ``start`` on and before ``stop``, as ``take`` returns them."""
-        batch = self.stored(slice(start, stop))
-        return batch.holding(as_float(batch.x))
-
     def stored(self, index: Tensor | slice) -> Batch:
         """Return the examples at ``index`` (int64, or a slice) as they are stored."""
         x = self.values[index]
         return Batch.of(x) if self.given is None else Batch(x, self.given[index])
 
-    def batches(self, size: int) -> Iterator[Batch]:
-        """Iterate over all examples in order, ``size`` at a time, as ``take`` returns them."""
-        for start in range(0, len(self), size):
-            yield self.rows(start, start + size)
-
-    def limit(self, count: int | None) -> "Dataset":
+    def limit(self, count: int | None) -> Dataset:
         """Return the first ``count`` examples; all of them for ``None``."""
         if count is None or count >= len(self):
             return self
         return self._at(slice(count))
 
-    def select(self, index: Tensor, name: str | None = None) -> "Dataset":
+    def select(self, index: Tensor, name: str | None = None) -> Dataset:
         """Return the examples at ``index`` (int64), under another name if one is given."""
         return replace(self._at(index), name=name or self.name)
 
-    def _at(self, index: Tensor | slice) -> "Dataset":
+    def _at(self, index: Tensor | slice) -> Dataset:
         return replace(
             self,
             values=self.values[index],
@@ -125,22 +213,23 @@ class Dataset:
             given=None if self.given is None else self.given[index],
         )
 
-    def columns_text(self, indices: list[int]) -> str:
-        """Return what messages call columns of vectors: ``column 2 ('b')``."""
-        shown = [
-            str(i + 1) if self.columns is None else f"{i + 1} ({show(self.columns[i], 40)})"
-            for i in indices[:_SHOWN]
-        ]
-        more = f" and {len(indices) - _SHOWN} more" if len(indices) > _SHOWN else ""
-        return f"{'column' if len(indices) == 1 else 'columns'} {', '.join(shown)}{more}"
+    def telling(self, encode: Callable[[Sequence[Beside]], Tensor]) -> Dataset:
+        """Return the same examples with what a model is told of each, made of `beside`."""
+        return replace(self, given=encode(self.beside))
 
-    def columns_key(self, indices: list[int]) -> str:
-        """Return how ``--columns`` and ``--drop`` would name columns: ``age,pay`` or ``2,5``."""
-        names = self.columns or [str(i + 1) for i in range(self.shape[0])]
-        shown = [f'"{names[i]}"' if "," in names[i] else names[i] for i in indices[:_SHOWN]]
-        return show(",".join(shown) + ",..." * (len(indices) > _SHOWN), 200)[1:-1]
+    def column(self, index: int) -> Tensor:
+        """Return all values of a column of vectors, (N,)."""
+        return self.values[:, index]
 
-    def carve(self) -> tuple["Dataset", "Dataset"]:
+    def content(self) -> str:
+        """Return the SHA-256 of the examples themselves, and of what a model is told of them."""
+        return content_digest(self.values, self.given)
+
+    def merged_columns(self) -> list[int]:
+        """Return the columns of vectors that `precision.merged_columns` names."""
+        return merged_columns(self.values)
+
+    def carve(self) -> tuple[Dataset, Dataset]:
         """Part the examples into training data and held-out validation data.
 
         The last tenth of a fixed shuffle is held out: at least 1 example and at most 10,000.
@@ -148,15 +237,33 @@ class Dataset:
         Raises:
             UsageError: There are fewer than two examples.
         """
-        if len(self) < 2:
-            raise UsageError(
-                f"{label(self.name)} gives 1 example; training takes at least 2, to hold one out"
-            )
-        held_out = min(10_000, max(1, len(self) // 10))
-        order = fixed_order(len(self))
-        train = order[:-held_out].sort().values
-        valid = order[-held_out:].sort().values
+        require_two(len(self), self.name)
+        train, valid = carved(len(self))
         return self.select(train), self.select(valid, f"{self.name} (held out)")
+
+
+def require_two(count: int, name: str) -> None:
+    """Check that there are enough examples to hold one out.
+
+    Raises:
+        UsageError: There are fewer than two.
+    """
+    if count < 2:
+        raise UsageError(
+            f"{label(name)} gives 1 example; training takes at least 2, to hold one out"
+        )
+
+
+def carved(count: int) -> tuple[Tensor, Tensor]:
+    """Return which of ``count`` examples are trained on and held out, see `Dataset.carve`."""
+    held_out = min(10_000, max(1, count // 10))
+    order = fixed_order(count)
+    return order[:-held_out].sort().values, order[-held_out:].sort().values
+
+
+def as_columns(x: Tensor) -> Tensor:
+    """Return vectors (N, D) as they are, and all values of images as one column (N, 1)."""
+    return x.reshape(-1, 1) if x.dim() == 4 else x
 
 
 def as_float(values: Tensor) -> Tensor:
@@ -178,8 +285,11 @@ def content_digest(*values: Tensor | None) -> str:
     return digest.hexdigest()
 
 
-def require_finite(values: Tensor, where: str) -> None:
+def require_finite(values: Tensor, where: str, first: int = 0) -> None:
     """Check that no value is NaN, infinite or beyond the range of float32.
+
+    Arguments:
+        first: The number of the first example among those of the input.
 
     Raises:
         DamagedInputError: One is; the message names the input and the first bad index.
@@ -189,7 +299,7 @@ def require_finite(values: Tensor, where: str) -> None:
         bad = (~(values[start : start + 4096].abs() <= most)).nonzero()
         if len(bad):
             row, *rest = bad[0].tolist()
-            place = ", ".join(str(i) for i in (start + row, *rest))
+            place = ", ".join(str(i) for i in (first + start + row, *rest))
             value = values[(start + row, *rest)].item()
             raise DamagedInputError(
                 f"{where}: the value at [{place}] is {value}, not a finite number of 32 bits"

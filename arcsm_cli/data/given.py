@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -15,15 +15,17 @@ from arcsm_cli.data.conditions import (
     Conditions,
     feature_count,
 )
-from arcsm_cli.data.dataset import Beside, Dataset
+from arcsm_cli.data.dataset import Beside, Rows
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.io.column_names import LONGEST_NAME
 from arcsm_cli.io.streams import label, show
 
 _SHOWN = 12
 
+R = TypeVar("R", bound=Rows)
 
-def conditions_of(train: Dataset, valid: Dataset) -> Conditions:
+
+def conditions_of(train: Rows, valid: Rows) -> Conditions:
     """Return what a model of ``train`` is told of each example: categories, moments of numbers.
 
     Categories are those of both data sets, so that the second can be told; their counts and the
@@ -65,7 +67,7 @@ def _is_whole(text: str) -> bool:
     return text.removeprefix("-").isdecimal() and str(int(text)) == text
 
 
-def told(data: Dataset, conditions: Conditions) -> Dataset:
+def told(data: R, conditions: Conditions) -> R:
     """Return data with what a model is told of each example.
 
     Arguments:
@@ -76,7 +78,8 @@ def told(data: Dataset, conditions: Conditions) -> Dataset:
     """
     if not conditions:
         return data
-    return replace(data, given=encoded(data.beside, conditions, label(data.name)))
+    where = label(data.name)
+    return cast(R, data.telling(lambda beside: encoded(beside, conditions, where)))
 
 
 def encoded(beside: Sequence[Beside], conditions: Conditions, where: str) -> Tensor:

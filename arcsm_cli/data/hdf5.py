@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from arcsm_cli.data.dataset import MAX_BYTES
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.io import hdf5_guard
-from arcsm_cli.io.isolated import Isolated
+from arcsm_cli.io.isolated import Caller, Isolated
 from arcsm_cli.io.streams import label, show
 
 MAX_OBJECTS = 4096
@@ -33,6 +33,7 @@ class Hdf5File:
 
     Arguments:
         path: The file.
+        reader: A process that reads it already, which outlives this object; else one of its own.
 
     Attributes:
         format: What the file says that it is, ``None`` for nothing, as files of others.
@@ -42,9 +43,12 @@ class Hdf5File:
         DamagedInputError: It is damaged, or holds more than a data set would.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, reader: Caller | None = None) -> None:
         self._where = label(path)
-        self._file = Isolated(lambda: _Reader(path, self._where), self._where)
+        self._own = None
+        if reader is None:
+            reader = self._own = Isolated(lambda: Hdf5Reader(path, self._where), self._where)
+        self._file = reader
         try:
             self.format: str | None = self._file.call("format")
             self.names: list[str] = self._file.call("names")
@@ -58,7 +62,7 @@ class Hdf5File:
         Raises:
             DamagedInputError: It is damaged, incomplete, stored elsewhere or too large.
         """
-        shape, kind = self._file.call("declared", name)
+        shape, kind = self.declared(name)
         size = math.prod(shape) * np.dtype(kind).itemsize
         if size > MAX_BYTES:
             raise DamagedInputError(f"{self._where}: {show(name)} is more than fits in memory")
@@ -66,12 +70,28 @@ class Hdf5File:
         rows = max(1, _BLOCK // max(1, size // max(1, shape[0])))
         for start in range(0, shape[0], rows):
             part = array[start : start + rows]
-            part[...] = self._file.call("read", name, start, start + rows, size=part.nbytes)
+            part[...] = self.rows(name, start, start + rows, part.nbytes)
         return array
 
+    def declared(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """Return the shape and the type of a dataset, checked as of `read`."""
+        shape, kind = self._file.call("declared", name)
+        return tuple(shape), np.dtype(kind)
+
+    def rows(self, name: str, start: int, stop: int, size: int) -> NDArray[Any]:
+        """Return the rows of a dataset from ``start`` on and before ``stop``, ``size`` bytes."""
+        found: NDArray[Any] = self._file.call("read", name, start, stop, size=size)
+        return found
+
+    def chunk(self, name: str) -> tuple[int, int]:
+        """Return how a dataset is compressed, see `hdf5_guard.unpacked_rows`."""
+        rows, size = self._file.call("chunk", name)
+        return rows, size
+
     def close(self) -> None:
-        """End the process that reads."""
-        self._file.close()
+        """End the process that reads, if it is of this object's own."""
+        if self._own is not None:
+            self._own.close()
 
 
 def is_ours(path: Path) -> bool:
@@ -84,11 +104,12 @@ def is_ours(path: Path) -> bool:
         return (file.format or "").startswith("arcsm-")
 
 
-class _Reader:
-    """What runs HDF5 on the file."""
+class Hdf5Reader:
+    """What runs HDF5 on the file: `Hdf5File` keeps it in another process."""
 
     def __init__(self, path: Path, where: str) -> None:
         self._where, self._size = where, path.stat().st_size
+        self._known: dict[str, hdf5_guard.Found] = {}
         with hdf5_guard.complaints(where):
             self._file = h5py.File(path, "r", locking=False)
 
@@ -117,7 +138,17 @@ class _Reader:
         with hdf5_guard.complaints(self._where):
             return np.asarray(self._found(name).dataset[start:stop])
 
+    def chunk(self, name: str) -> tuple[int, int]:
+        """Return how a dataset is compressed, see `hdf5_guard.unpacked_rows`."""
+        with hdf5_guard.complaints(self._where):
+            return hdf5_guard.unpacked_rows(self._found(name))
+
     def _found(self, name: str) -> hdf5_guard.Found:
+        if name not in self._known:
+            self._known[name] = self._checked(name)
+        return self._known[name]
+
+    def _checked(self, name: str) -> hdf5_guard.Found:
         *groups, member = name.split("/")
         group = self._file
         for part in groups:  # each was found as a hard link to a group

@@ -1,15 +1,10 @@
-"""Mean, spread and range of all examples of a data set, in double precision, block by block."""
+"""Mean, spread and range of the columns of many rows, in double precision, block by block."""
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-from arcsm_cli.data.dataset import Dataset
-
-_VALUES = 1 << 22  # of the examples, held in double precision at a time
 
 
 class Moments(NamedTuple):
@@ -27,17 +22,6 @@ class Moments(NamedTuple):
     high: Tensor
 
 
-def moments_of(data: Dataset) -> Moments:
-    """Return the moments of each column of vectors, or of all values of images together (D = 1)."""
-    size = max(1, _VALUES // math.prod(data.shape))
-    return moments(_columns(data, size))
-
-
-def _columns(data: Dataset, size: int) -> Iterator[Tensor]:
-    for batch in data.batches(size):
-        yield batch.x if data.kind == "vector" else batch.x.reshape(-1, 1)
-
-
 def moments(blocks: Iterable[Tensor]) -> Moments:
     """Return the moments of the columns of blocks (N, D), at least one row in all.
 
@@ -50,19 +34,36 @@ def moments(blocks: Iterable[Tensor]) -> Moments:
         >>> found.mean.item(), round(found.sd.item() ** 2, 6)
         (2.0, 0.666667)
     """
-    count = 0
+    gathered = Gathered()
     for block in blocks:
+        gathered.add(block)
+    return gathered.moments()
+
+
+class Gathered:
+    """Moments of the blocks (N, D) that were added so far; see `moments`."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def add(self, block: Tensor) -> None:
+        """Take rows in."""
         x = block.double()
         n, m, v = len(x), x.mean(0), x.var(0, unbiased=False)
-        if count == 0:
-            mean, variance, low, high = m, v, x.amin(0), x.amax(0)
+        low, high = x.amin(0), x.amax(0)
+        if self._count == 0:
+            self._mean, self._variance, self._low, self._high = m, v, low, high
         else:
-            total = count + n
-            variance = (variance * count + v * n) / total
-            variance += (m - mean).square() * (count / total) * (n / total)
-            mean = mean + (m - mean) * (n / total)
-            low, high = torch.minimum(low, x.amin(0)), torch.maximum(high, x.amax(0))
-        count += n
-    sd = variance.sqrt()
-    rounding = 8 * torch.finfo(torch.float64).eps * torch.maximum(low.abs(), high.abs())
-    return Moments(mean, torch.where(sd > rounding, sd, 0.0), low, high)
+            total = self._count + n
+            variance = (self._variance * self._count + v * n) / total
+            variance += (m - self._mean).square() * (self._count / total) * (n / total)
+            self._mean, self._variance = self._mean + (m - self._mean) * (n / total), variance
+            self._low, self._high = torch.minimum(self._low, low), torch.maximum(self._high, high)
+        self._count += n
+
+    def moments(self) -> Moments:
+        """Return the moments of all rows, at least one."""
+        low, high = self._low, self._high
+        sd = self._variance.sqrt()
+        rounding = 8 * torch.finfo(torch.float64).eps * torch.maximum(low.abs(), high.abs())
+        return Moments(self._mean, torch.where(sd > rounding, sd, 0.0), low, high)

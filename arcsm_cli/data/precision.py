@@ -1,5 +1,7 @@
 """Which vectors single precision carries, and which have to stay in double."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -32,9 +34,14 @@ def narrowed(values: Tensor) -> Tensor:
     single = values.float()
     # Only columns far from zero for their spread can lose anything; exact ones cannot.
     mean, sd = values.mean(0), values.std(0, unbiased=False)
-    far = (mean.abs() > FAR * sd) & (sd > 0)
+    far = far_columns(mean, sd)
     rounded = [j for j in far.nonzero().flatten().tolist() if _rounds(values[:, j])]
     return values if rounded or merged_columns(values) else single
+
+
+def far_columns(mean: Tensor, sd: Tensor) -> Tensor:
+    """Return which columns (D,) lie beyond `FAR` of their standard deviations from zero."""
+    return (mean.abs() > FAR * sd) & (sd > 0)
 
 
 def merged_columns(values: Tensor) -> list[int]:
@@ -47,10 +54,24 @@ def merged_columns(values: Tensor) -> list[int]:
     if values.dtype != torch.float64:
         return []
     sd, most = values.std(0, unbiased=False), values.abs().amax(0)
+    whole = (values == values.round()).all(0)
+    return merged_among(sd, most, whole, lambda j: values[:, j])
+
+
+def merged_among(
+    sd: Tensor, most: Tensor, whole: Tensor, column: Callable[[int], Tensor]
+) -> list[int]:
+    """Return the same of columns of which only these are known, each (D,).
+
+    Arguments:
+        sd, most: the standard deviation, and the largest magnitude.
+        whole: whether all values are whole numbers.
+        column: gives the values of those that are in doubt, (N,) float64.
+    """
     spacing = most * _SPACING
     coarse = (spacing > _FINE * sd) & (sd > 0)
-    coarse &= (spacing > _COARSE * sd) | (values == values.round()).all(0)
-    return [j for j in coarse.nonzero().flatten().tolist() if _merges(values[:, j].numpy())]
+    coarse &= (spacing > _COARSE * sd) | whole
+    return [j for j in coarse.nonzero().flatten().tolist() if _merges(column(j).numpy())]
 
 
 def _rounds(column: Tensor) -> bool:

@@ -59,11 +59,22 @@ def unit_range(array: Array, given: tuple[float, float] | None, where: str) -> A
         if given is None:
             require_bright(brightest_grey(array), where)
         return array
-    if array.dtype == bool:
-        array = array.astype(np.float32)
     low, high = float(array.min()), float(array.max())
+    return scaled(array, *black_and_white(array.dtype, low, high, given, where))
+
+
+def black_and_white(
+    kind: np.dtype[Any], low: float, high: float, given: tuple[float, float] | None, where: str
+) -> tuple[float, float]:
+    """Return what is black and white in pictures that are not bytes as they are.
+
+    Arguments:
+        kind: Of their numbers.
+        low, high: The least and the largest of these.
+        given, where: As of `unit_range`, which says what is raised.
+    """
     if given is None:
-        whole = array.dtype.kind in "iu"
+        whole = kind.kind in "iu"
         if whole or low < -_TOLERANCE or high > 1 + _TOLERANCE or 0 < high * 255 < FAINT:
             raise DamagedInputError(
                 f"{where}: pixels run from {low:g} to {high:g}: say what is black and white, "
@@ -71,16 +82,24 @@ def unit_range(array: Array, given: tuple[float, float] | None, where: str) -> A
             )
         given = (0.0, 1.0)
     black, white = given
-    exact = np.can_cast(array.dtype, np.float32)
-    scaled: Array = array.astype(np.float32 if exact else np.float64)
-    np.subtract(scaled, black, out=scaled)
-    np.divide(scaled, white - black, out=scaled)
-    scaled = scaled.astype(np.float32, copy=False)
-    if min(scaled.min(), 1 - scaled.max()) < -_TOLERANCE:
+    ends = sorted((end - black) / (white - black) for end in (low, high))
+    if ends[0] < -_TOLERANCE or ends[1] > 1 + _TOLERANCE:
         raise DamagedInputError(
             f"{where}: pixels run from {low:g} to {high:g}, beyond --range {black:g},{white:g}"
         )
-    return np.clip(scaled, 0, 1, out=scaled)
+    return given
+
+
+def scaled(array: Array, black: float, white: float) -> NDArray[np.float32]:
+    """Return pictures as float32 in [0, 1]; what lies beyond is cut off."""
+    if array.dtype == bool:
+        array = array.astype(np.float32)
+    exact = np.can_cast(array.dtype, np.float32)
+    found: Array = array.astype(np.float32 if exact else np.float64)
+    np.subtract(found, black, out=found)
+    np.divide(found, white - black, out=found)
+    single: NDArray[np.float32] = found.astype(np.float32, copy=False)
+    return np.clip(single, 0, 1, out=single)
 
 
 def composited(array: Array, background: int) -> Array:

@@ -28,8 +28,13 @@ def sketch_of(batches: Iterable[Tensor]) -> Hashes:
     """
     smallest = np.empty(0, np.uint64)
     for batch in batches:
-        smallest = np.union1d(smallest, content_hashes(batch))[:SIZE]
+        smallest = with_batch(smallest, batch)
     return smallest
+
+
+def with_batch(sketch: Hashes, batch: Tensor) -> Hashes:
+    """Return the sketch of a set with a batch of further examples."""
+    return np.union1d(sketch, content_hashes(batch))[:SIZE]
 
 
 def share_found(sketch: Hashes, batches: Iterable[Tensor]) -> float:

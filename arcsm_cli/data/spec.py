@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 from arcsm_cli.data.columns import choose, fitted
 from arcsm_cli.data.conditions import Conditions
-from arcsm_cli.data.dataset import Beside, Dataset, require_finite
+from arcsm_cli.data.dataset import MAX_BYTES, Beside, Dataset, Rows, require_finite
 from arcsm_cli.data.folders import ImageFolder
 from arcsm_cli.data.given import told
 from arcsm_cli.data.images import fit
@@ -26,6 +26,7 @@ from arcsm_cli.data.names import (
     suggestion,
 )
 from arcsm_cli.data.options import DataOptions
+from arcsm_cli.data.several import Several, expanded, joined
 from arcsm_cli.data.splits import (
     ALL,
     PARTS,
@@ -34,9 +35,13 @@ from arcsm_cli.data.splits import (
     count_of,
     split_rows,
 )
-from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError
-from arcsm_cli.io.streams import label, local_input, show
+from arcsm_cli.errors import ArcsmError, DamagedInputError, MissingInputError, UsageError
+from arcsm_cli.io.streams import label, local_input, show, sniff
+from arcsm_cli.processors import usable_memory
 from arcsm_cli.registry import SOURCES
+
+MOST_HELD = 0.5
+"""Share of the memory that this process may use, beyond which training data stay in their files."""
 
 MAX_DIMENSIONS = 1024
 """Largest D of ``gaussian:D``."""
@@ -75,11 +80,15 @@ class _Source:
             return None
         if asked is None and self.doubt:
             raise DamagedInputError(self.doubt)
-        split = asked or default
-        if split not in self.splits:
-            there = ", ".join(self.splits) or "none"
-            raise UsageError(f"{label(self.name)} has no split {show(split)}; its splits: {there}")
-        return split
+        return _checked(asked or default, self.splits, self.name)
+
+
+def _checked(split: str, splits: Sequence[str], name: str) -> str:
+    """Return a split, refusing one that there is not."""
+    if split not in splits:
+        there = ", ".join(splits) or "none"
+        raise UsageError(f"{label(name)} has no split {show(split)}; its splits: {there}")
+    return split
 
 
 class TrainingData(NamedTuple):
@@ -93,8 +102,8 @@ class TrainingData(NamedTuple):
         test: how many of them are left for the test.
     """
 
-    train: Dataset
-    valid: Dataset
+    train: Rows
+    valid: Rows
     part: str = ""
     whole: int = 0
     test: int = 0
@@ -168,7 +177,7 @@ def load_beside(spec: str, options: DataOptions) -> tuple[Beside, ...]:
         return load_data(where, options, default_split="test").beside
 
 
-def load_training(spec: str, options: DataOptions) -> TrainingData:
+def load_training(spec: str, options: DataOptions, *, stream: bool | None = False) -> TrainingData:
     """Load training data and held-out validation data.
 
     The validation split serves where there is one: of the source's own, or of
@@ -177,9 +186,17 @@ def load_training(spec: str, options: DataOptions) -> TrainingData:
     held out (see `Dataset.carve`). The test split is never touched, unless ``spec`` names it as the
     data to train on. The choice of ``options`` holds for both.
 
+    Arguments:
+        spec, options: As of `load_data`.
+        stream: Leave the examples of HDF5 files there, and read them as they are needed
+            (`streamed.StreamedRows`); None if they take more memory than `MOST_HELD`.
+
     Raises:
-        ArcsmError: As `load_data`; also if there are fewer than two examples.
+        ArcsmError: As `load_data`; also if there are fewer than two examples, or if data are to be
+            left in their files that are in none.
     """
+    if stream is not False and (found := _in_files(spec, options, stream)) is not None:
+        return found
     source, asked = _open(spec, options, None)
     undivided = source.undivided
     if undivided is not None and asked is None and not undivided.chosen():
@@ -197,10 +214,66 @@ def load_training(spec: str, options: DataOptions) -> TrainingData:
     return TrainingData(train, valid, split, len(hashes), test)
 
 
+def _in_files(spec: str, options: DataOptions, stream: bool | None) -> TrainingData | None:
+    """Return training data that stay in their files, None if they are to be held in memory."""
+    from arcsm_cli.data.row_files import RowFiles
+    from arcsm_cli.data.streamed import training_parts
+
+    spec = expanded(spec)
+    paths, member, asked = _files(spec)
+    if not all(os.path.isfile(path) and sniff(Path(path)) == "samples" for path in paths):
+        if stream:
+            raise UsageError(
+                f"--stream yes: {label(spec)} is not in HDF5 files (.h5), as 'arcsm data' makes"
+            )
+        return None
+    name = f"{spec.removesuffix(f':{asked}')}" if asked else spec
+    try:
+        files = RowFiles(paths, member, options, name)
+    except ArcsmError:
+        if stream:
+            raise
+        return None  # what is wrong, reading it into memory will say
+    if stream is None and files.memory <= min(MAX_BYTES, MOST_HELD * usable_memory()):
+        files.close()
+        return None
+    if asked is None and not files.chosen:
+        asked = "train"
+    split = None if asked is None else _checked(asked, PARTS, name)
+    return TrainingData(*training_parts(files, split, options))
+
+
+def _files(spec: str) -> tuple[tuple[str, ...], str, str | None]:
+    """Return the paths of a specification, one or several, and their one member and split.
+
+    Raises:
+        MissingInputError: one is not there.
+        UsageError: several are no files, or differ in member or split.
+    """
+    words = spec.words if isinstance(spec, Several) else (spec,)
+    parts = [_parts(word) for word in words]
+    _, member, split = parts[0]
+    for word, (path, *own) in zip(words, parts, strict=True):
+        if len(words) == 1:
+            break
+        if not os.path.exists(path):
+            raise MissingInputError(f"{label(word)}: does not exist")
+        if word in SOURCES or path == "-" or not os.path.isfile(path):
+            raise UsageError(
+                f"{label(word)}: several inputs are taken as one only if all are files"
+            )
+        if own != [member, split]:
+            raise UsageError(f"{label(word)}: '::ARRAY' and ':SPLIT' must be the same of all files")
+    return tuple(path for path, *_ in parts), member, split
+
+
 def _open(
     spec: str, options: DataOptions, like: tuple[int, ...] | None
 ) -> tuple[_Source, str | None]:
     """Return the source of a specification and the split it names, if any."""
+    spec = expanded(spec)
+    if isinstance(spec, Several):
+        return _several(spec, options)
     literal_path = ":" in spec and os.path.exists(spec)
     name, colon, split = spec.partition(":")
     if name in SOURCES and not literal_path:
@@ -285,6 +358,17 @@ def _path(path: str, member: str, options: DataOptions) -> _Source:
         return replace(load_file(path, limit, options, member), name=name)
 
     return _held(name, load)
+
+
+def _several(spec: Several, options: DataOptions) -> tuple[_Source, str | None]:
+    paths, member, asked = _files(spec)
+
+    def load(limit: int | None) -> Dataset:
+        from arcsm_cli.data.files import load_file
+
+        return joined([load_file(path, None, options, member) for path in paths], spec).limit(limit)
+
+    return _held(str(spec), load), asked
 
 
 def _held(name: str, load: Callable[[int | None], Dataset]) -> _Source:

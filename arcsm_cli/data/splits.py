@@ -80,6 +80,14 @@ def split_rows(hashes: Hashes, split: str, name: str) -> Tensor:
     return torch.from_numpy(rows)
 
 
+def split_numbers(hashes: Hashes) -> NDArray[np.uint8]:
+    """Return which of `SPLITS` each example falls into, by place."""
+    found = np.zeros(len(hashes), np.uint8)
+    for place, split in enumerate(SPLITS):
+        found[_falls(hashes, split)] = place
+    return found
+
+
 def count_of(hashes: Hashes, split: str) -> int:
     """Return how many examples fall into a split."""
     return int(_falls(hashes, split).sum())

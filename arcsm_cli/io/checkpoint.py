@@ -129,6 +129,13 @@ def load_resume(
         return _tensors(opened, name), state
 
 
+def load_resume_state(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read and check the state alone of what `save_resume` wrote; see `load_resume`."""
+    name = label(path)
+    with _opened(path, name) as opened:
+        return _json_object(_metadata(opened, "resume", name), "state", name)
+
+
 @contextmanager
 def _opened(source: str | os.PathLike[str], name: str) -> Iterator[Any]:
     with local_input(source) as path, open(path, "rb") as file:

@@ -130,6 +130,20 @@ def numbers(group: Any, member: str, title: str, file_size: int, name: str) -> F
     return _checked(found, file_size, what)
 
 
+def unpacked_rows(found: Found) -> tuple[int, int]:
+    """Return how many rows of a dataset are unpacked to read one, and their bytes in memory.
+
+    (1, 0) where nothing is compressed, and any rows can be read by themselves.
+    """
+    dataset = found.dataset
+    if dataset.chunks is None or not dataset.id.get_create_plist().get_nfilters():
+        return 1, 0
+    rows = min(dataset.chunks[0], max(1, found.shape[0]))
+    sides = zip(found.shape[1:], dataset.chunks[1:], strict=True)
+    across = math.prod(-(-length // step) * step for length, step in sides)
+    return rows, rows * across * dataset.dtype.itemsize
+
+
 def is_plain(found: Any) -> bool:
     """Return whether a dataset (`h5d.DatasetID`) has axes and holds numbers of at most 64 bits."""
     kind = found.get_type()

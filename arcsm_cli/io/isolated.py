@@ -20,7 +20,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,13 @@ _LONGEST = 64 << 20  # characters of an answer that is no array
 _FATAL = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGPROF", "SIGPIPE", "SIGALRM")
 # ... and those are for this process, which ends the reader itself.
 _OTHERS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTSTP")
+
+
+class Caller(Protocol):
+    """Calls methods of an object in another process, as `Isolated.call` does."""
+
+    def call(self, method: str, *arguments: Any, size: int = 0) -> Any:
+        """See `Isolated.call`."""
 
 
 class Isolated:

@@ -37,6 +37,11 @@ class SampleReader:
         wide = self._found["samples"].dataset.dtype.itemsize == 8
         return shapes, wide, self._columns, bounded_json.dump(self._provenance)
 
+    def chunk(self, name: str) -> tuple[int, int]:
+        """Return how a dataset is compressed, see `hdf5_guard.unpacked_rows`."""
+        with hdf5_guard.complaints(self._name):
+            return hdf5_guard.unpacked_rows(self._found[name])
+
     def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Return rows ``start`` to ``stop`` of a dataset, in the type that the file has.
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from arcsm_cli.errors import ArcsmError, DamagedInputError
 from arcsm_cli.io import bounded_json, hdf5_guard
-from arcsm_cli.io.isolated import Isolated
+from arcsm_cli.io.isolated import Caller, Isolated
 from arcsm_cli.io.provenance import parse_chain
 from arcsm_cli.io.sample_layout import EXAMPLES, FORMAT, FORMAT_VERSION, STATISTICS
 from arcsm_cli.io.sample_reader import SampleReader
@@ -199,6 +199,7 @@ class SampleFile:
 
     Args:
         source: a path, or ``-`` for standard input.
+        reader: a process that reads it already, which outlives this object; else one of its own.
 
     Attributes:
         shape: of one example: (C, H, W) or (D,).
@@ -214,7 +215,7 @@ class SampleFile:
             format, or points outside itself.
     """
 
-    def __init__(self, source: str | os.PathLike[str]) -> None:
+    def __init__(self, source: str | os.PathLike[str], reader: Caller | None = None) -> None:
         self._name = label(source)
         with ExitStack() as stack:
             path = stack.enter_context(local_input(source))
@@ -224,8 +225,11 @@ class SampleFile:
                     raise DamagedInputError(
                         f"{self._name}: is {describe(head)}, where a sample file (HDF5) is expected"
                     )
-            self._reader = Isolated(lambda: SampleReader(path, self._name), self._name)
-            stack.callback(self._reader.close)
+            if reader is None:
+                own = Isolated(lambda: SampleReader(path, self._name), self._name)
+                stack.callback(own.close)
+                reader = own
+            self._reader = reader
             shapes, self.wide, columns, chain = self._reader.call("contents")
             self.columns: tuple[str, ...] | None = None if columns is None else tuple(columns)
             self._shapes: dict[str, tuple[int, ...]] = {k: tuple(v) for k, v in shapes.items()}
@@ -259,6 +263,11 @@ class SampleFile:
                 f"{self._name}: dataset {show(name)} holds NaN or infinite values"
             )
         return array
+
+    def chunk(self, name: str = "samples") -> tuple[int, int]:
+        """How many rows are unpacked to read one, and their bytes; (1, 0) if none are packed."""
+        rows, size = self._reader.call("chunk", name)
+        return rows, size
 
     def close(self) -> None:
         """Close the file; leaving the context does the same."""

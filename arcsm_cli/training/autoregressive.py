@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from arcsm_cli.data.batch import Batch
-from arcsm_cli.data.dataset import Dataset, as_float
+from arcsm_cli.data.dataset import Rows, as_float
 from arcsm_cli.data.eight_bit import dequantized
 from arcsm_cli.data.given import classes, labelled
 from arcsm_cli.models.any_order import random_orders
@@ -91,7 +91,7 @@ class AutoregressiveTask:
     def fit(
         self,
         model: AutoregressiveModel,
-        data: Dataset,
+        data: Rows,
         prepared: NoisyBatch,
         settings: TrainSettings,
     ) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from arcsm_cli.data.conditions import Conditions
-from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.data.dataset import Rows
 from arcsm_cli.data.eight_bit import is_eight_bit
 from arcsm_cli.errors import UsageError
 from arcsm_cli.io.streams import label
@@ -25,6 +25,8 @@ from arcsm_cli.models.config import ModelConfig, noise_levels
 from arcsm_cli.options import Chosen, check_needs, check_parts
 from arcsm_cli.registry import CONTEXTS, OBJECTIVES, any_of
 from arcsm_cli.training.scaling import scaling_of, warn_of_scales
+
+_LOOKED_AT = 1024  # examples at a time
 
 
 class Choices(Chosen):
@@ -87,7 +89,7 @@ def check_choices(choices: Choices, *, conditional: bool = False) -> None:
         raise UsageError(f"--likelihood {DISCRETIZED} is of data without noise: no --sigma-min")
 
 
-def model_config(data: Dataset, choices: Choices, given: Conditions = ()) -> ModelConfig:
+def model_config(data: Rows, choices: Choices, given: Conditions = ()) -> ModelConfig:
     """Return the configuration of a model for ``data``.
 
     Images go from [0, 1] to [-1, 1]; vectors stay as they are, or are standardised per column.
@@ -131,7 +133,7 @@ def model_config(data: Dataset, choices: Choices, given: Conditions = ()) -> Mod
     return config
 
 
-def check_dequantizing(config: ModelConfig, data: Dataset) -> None:
+def check_dequantizing(config: ModelConfig, data: Rows) -> None:
     """Refuse ``--dequantize uniform`` for data that are not of 8 bits, or models that are.
 
     Raises:
@@ -143,11 +145,12 @@ def check_dequantizing(config: ModelConfig, data: Dataset) -> None:
     if config.likelihood == DISCRETIZED:
         raise UsageError(f"--dequantize: --likelihood {DISCRETIZED} is of 8-bit values as they are")
     # 8-bit images are kept as such; others are looked at.
-    if not (data.values.dtype == torch.uint8 or is_eight_bit(data.values)):
+    parts = (data.stored(slice(i, i + _LOOKED_AT)).x for i in range(0, len(data), _LOOKED_AT))
+    if not (data.stored(slice(1)).x.dtype == torch.uint8 or all(map(is_eight_bit, parts))):
         raise UsageError(f"--dequantize is of 8-bit images, {name} holds other values")
 
 
-def _check_fit(data: Dataset, choices: Choices) -> None:
+def _check_fit(data: Rows, choices: Choices) -> None:
     """Refuse a context network or a likelihood that is not for examples of this shape."""
     name = label(data.name)
     if choices.likelihood == DISCRETIZED and data.kind != "image":

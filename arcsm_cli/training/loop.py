@@ -5,17 +5,17 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from arcsm_cli.data.batch import Batch
-from arcsm_cli.data.dataset import Dataset, as_float, fixed_order
+from arcsm_cli.data.dataset import Dataset, Rows, as_float, fixed_order
 from arcsm_cli.errors import ArcsmError
 from arcsm_cli.randomness import Draws, Purpose, generator_for
-from arcsm_cli.training.settings import TrainSettings
+from arcsm_cli.training.batches import Batches, batches_of
+from arcsm_cli.training.settings import RunSettings, TrainSettings
 from arcsm_cli.training.state import TrainState
 
 _STEPS_AHEAD = {"cpu": 1}
@@ -47,49 +47,7 @@ class Observer(Protocol):
         """Whether to stop after this step."""
 
 
-@dataclass
-class Batches:
-    """Deterministic epochs over a data set: a fresh permutation each, the ragged end dropped."""
-
-    data: Dataset
-    size: int
-    seed: int
-    _epoch: int = field(default=-1, init=False)
-    _order: Tensor = field(default_factory=lambda: torch.empty(0), init=False)
-
-    def __post_init__(self) -> None:
-        self.size = min(self.size, len(self.data))
-
-    @property
-    def per_epoch(self) -> int:
-        """Batches in an epoch."""
-        return max(1, len(self.data) // self.size)
-
-    def on(self, device: torch.device, step: int) -> Batch:
-        """Return a step's examples on a device.
-
-        They travel as they are stored (8-bit images as bytes); to a GPU from pinned memory, which
-        lets the copy go on beside the computation.
-        """
-        stored = self.data.stored(self._index(step))
-        if device.type == "cuda":
-            stored = Batch(stored.x.pin_memory(), stored.given.pin_memory())
-        return stored.to(device)
-
-    def at(self, step: int) -> Tensor:
-        """Return the examples of a step, in file units."""
-        return self.data.take(self._index(step))
-
-    def _index(self, step: int) -> Tensor:
-        epoch, index = divmod(step, self.per_epoch)
-        if epoch != self._epoch:
-            generator = generator_for(self.seed, Purpose.ORDER, epoch)
-            self._order = torch.randperm(len(self.data), generator=generator)
-            self._epoch = epoch
-        return self._order[index * self.size : (index + 1) * self.size]
-
-
-def train(state: TrainState, data: Dataset, valid: Dataset, observer: Observer) -> bool:
+def train(state: TrainState, data: Rows, valid: Rows, observer: Observer) -> bool:
     """Run a training from where its state stands to its last step.
 
     With several ranks each takes its part of every batch, and all hold the same state; they stop
@@ -108,7 +66,8 @@ def train(state: TrainState, data: Dataset, valid: Dataset, observer: Observer) 
         DivergedError: if loss, gradient or weights become NaN or infinite; nothing is saved then.
     """
     settings, model, task = state.settings, state.model, state.task
-    batches = Batches(data, settings.batch_size, settings.seed)
+    batches = batches_of(data, settings.batch_size, settings.seed, state.ranks)
+    held_out = validation_set(valid, _measured(settings), noisy=task.noisy(model))
     device = next(model.parameters()).device
     ahead = _STEPS_AHEAD.get(device.type, _STEPS_AHEAD_OF_GPU)
     total = settings.steps * task.stages(model)
@@ -116,7 +75,8 @@ def train(state: TrainState, data: Dataset, valid: Dataset, observer: Observer) 
     unread: list[Tensor] = []
     loss: float | None = None
     going_on = state.step < total and not state.is_stalled
-    upcoming = batches.on(device, state.step) if going_on else None
+    # Fresh weights may be fitted to the first batch: to all of it, on every rank.
+    upcoming = _on(device, batches, state.step, whole=state.step == 0) if going_on else None
     while upcoming is not None:
         stage, stage_step = divmod(state.step, settings.steps)
         if stage_step == 0 and stage > 0:
@@ -130,7 +90,7 @@ def train(state: TrainState, data: Dataset, valid: Dataset, observer: Observer) 
         state.optimizer.zero_grad(set_to_none=True)
         figures = _add_gradient(state, data, upcoming, stage)
         # Its way to the device passes while this step is computed.
-        upcoming = batches.on(device, state.step + 1) if state.step + 1 < total else None
+        upcoming = _on(device, batches, state.step + 1) if state.step + 1 < total else None
         limit = settings.clip if settings.clip > 0 else float("inf")
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
         state.optimizer.step()
@@ -146,7 +106,7 @@ def train(state: TrainState, data: Dataset, valid: Dataset, observer: Observer) 
             loss = _read(state, unread, saved)
         observer.stepped(state, loss)
         if recording:
-            _record(state, valid, lr)
+            _record(state, held_out, lr)
             if not math.isfinite(state.history["valid_loss"][-1]):
                 raise _diverged(state.step, saved)
             if state.waited == 0:
@@ -167,7 +127,7 @@ def train(state: TrainState, data: Dataset, valid: Dataset, observer: Observer) 
     return True
 
 
-def _add_gradient(state: TrainState, data: Dataset, stored: Batch, stage: int) -> Tensor:
+def _add_gradient(state: TrainState, data: Rows, stored: Batch, stage: int) -> Tensor:
     """Add the gradient of a step to the weights'; return what the curves name, summed over ranks.
 
     Every rank draws the numbers of the whole batch, which costs little, and computes its part; of
@@ -200,6 +160,18 @@ def _add_gradient(state: TrainState, data: Dataset, stored: Batch, stage: int) -
     return torch.stack(totals).sum(0)
 
 
+def _on(device: torch.device, batches: Batches, step: int, *, whole: bool = False) -> Batch:
+    """Return a step's examples on a device.
+
+    They travel as they are stored (8-bit images as bytes); to a GPU from pinned memory, which lets
+    the copy go on beside the computation.
+    """
+    stored = batches.at(step, whole=whole)
+    if device.type == "cuda":
+        stored = Batch(stored.x.pin_memory(), stored.given.pin_memory())
+    return stored.to(device)
+
+
 def _pieces(rows: slice, count: int) -> Iterator[slice]:
     """Cut rows into at most ``count`` pieces of one size, the last one smaller."""
     size = math.ceil((rows.stop - rows.start) / count)
@@ -224,12 +196,12 @@ def _read(state: TrainState, unread: list[Tensor], saved: int) -> float:
     return float(rows[-1][0])
 
 
-def _record(state: TrainState, valid: Dataset, lr: float) -> None:
+def _record(state: TrainState, held_out: Dataset, lr: float) -> None:
     """Append the means since the last record and the held-out loss to the history."""
     *sums, count = state.pending
     state.pending = [0.0] * len(state.pending)
     stage = (state.step - 1) // state.settings.steps
-    values = {"step": state.step, "valid_loss": validation_loss(state, valid, stage)}
+    values = {"step": state.step, "valid_loss": held_out_loss(state, held_out, stage)}
     values |= {"lr": lr}
     means = (total / max(1.0, count) for total in sums)
     values |= dict(zip(state.task.curves(state.model), means, strict=True))
@@ -237,23 +209,25 @@ def _record(state: TrainState, valid: Dataset, lr: float) -> None:
         state.history[name].append(float(value))
 
 
-@torch.no_grad()
-def validation_loss(state: TrainState, valid: Dataset, stage: int) -> float:
-    """Return the loss of the averaged weights on held-out data.
+def validation_loss(state: TrainState, valid: Rows, stage: int) -> float:
+    """Return the loss of the averaged weights on held-out data; see `validation_set`."""
+    count, noisy = _measured(state.settings), state.task.noisy(state.model)
+    return held_out_loss(state, validation_set(valid, count, noisy=noisy), stage)
 
-    The same examples and draws every time, so that curves show the model and not the draw; as many
-    as cost a few percent of the steps between two validations.
+
+@torch.no_grad()
+def held_out_loss(state: TrainState, held_out: Dataset, stage: int) -> float:
+    """Return the loss of the averaged weights on a `validation_set`.
+
+    The same examples and draws every time, so that curves show the model and not the draw.
     """
     model, task, settings = state.averaged_model(), state.task, state.settings
-    share = settings.validate_every * settings.batch_size // 8
-    count = min(_VALIDATION_EXAMPLES, max(_FEWEST_VALIDATION_EXAMPLES, share))
     device = next(model.parameters()).device
     generator = generator_for(settings.seed, Purpose.VALIDATION, 0, device)
     objective = task.objective(settings, training=False)
     total, seen = torch.zeros((), dtype=torch.float64), 0
-    chosen = validation_set(valid, count, noisy=task.noisy(model))
-    for held_out in chosen.batches(settings.batch_size):
-        batch = held_out.to(device)
+    for examples in held_out.batches(settings.batch_size):
+        batch = examples.to(device)
         prepared = task.prepare(model, batch, generator, settings, stage, training=False)
         part = state.ranks.part(batch.size)
         if (own := part.stop - part.start) > 0:
@@ -264,7 +238,13 @@ def validation_loss(state: TrainState, valid: Dataset, stage: int) -> float:
     return float(state.ranks.total(total)) / seen / task.unit(model)
 
 
-def validation_set(valid: Dataset, count: int, *, noisy: bool) -> Dataset:
+def _measured(settings: RunSettings) -> int:
+    """Return how many examples cost a few percent of the steps between two validations."""
+    share = settings.validate_every * settings.batch_size // 8
+    return min(_VALIDATION_EXAMPLES, max(_FEWEST_VALIDATION_EXAMPLES, share))
+
+
+def validation_set(valid: Rows, count: int, *, noisy: bool) -> Dataset:
     """Return about ``count`` held-out examples.
 
     Of many a fixed draw, since files are often sorted; few of them several times if an example's

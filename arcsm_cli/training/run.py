@@ -1,9 +1,10 @@
 """What the commands that train share: their options, and a run from them to its last checkpoint."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from arcsm_cli.cli.invocation import provenance_entry
 from arcsm_cli.cli.progress import progress
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from arcsm_cli.data.dataset import Dataset
+    from arcsm_cli.data.dataset import Rows
+    from arcsm_cli.data.options import DataOptions
     from arcsm_cli.data.spec import TrainingData
     from arcsm_cli.distributed.ranks import Ranks
     from arcsm_cli.models.restore import Config
@@ -41,12 +43,48 @@ class Beginning:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How a run reads its data."""
+
+    stream: Literal["yes", "no"] | None = option(
+        None,
+        "Leave DATA in HDF5 files and read batches as they are needed, in another order.",
+        shown="if it takes half of the memory",
+    )
+
+
+@dataclass(frozen=True)
 class Keeping:
     """What a run keeps of itself while it goes on."""
 
     resume: bool = option(False, "Go on where MODEL.resume stands; start if there is none.")
     checkpoint_every: int = option(1000, "Steps between saves.", metavar="N", least=1)
     log_dir: Path | None = option(None, "TensorBoard curves and sample grids.", metavar="DIR")
+
+
+def load_examples(
+    data: Sequence[str], options: "DataOptions", reading: Reading, place: "Place"
+) -> "TrainingData":
+    """Load what a run is given of DATA.
+
+    A run that goes on reads its data as it did before, unless ``reading`` says how.
+
+    Arguments:
+        data: of one word, or of several files.
+
+    Raises:
+        ArcsmError: see `load_training`.
+    """
+    from arcsm_cli.data.several import together
+    from arcsm_cli.data.spec import load_training
+    from arcsm_cli.training.session import earlier_settings
+
+    stream = reading.stream
+    if stream is None and place.going_on:
+        stream = earlier_settings(place.output).get("stream", "no")
+    return load_training(
+        together(data), options, stream=None if stream is None else stream == "yes"
+    )
 
 
 @dataclass(frozen=True)
@@ -116,8 +154,6 @@ def run_training(
     Raises:
         ArcsmError: see `begin` and `carry_on`.
     """
-    from arcsm_cli.data.dataset import content_digest
-
     examples = given.train
     if min(settings.batch_size, len(examples)) < ranks.size:
         raise UsageError(
@@ -129,8 +165,8 @@ def run_training(
         examples,
         given.valid,
         # Of the examples themselves: the input's own digest does not see --limit or --resize.
-        content_digest(examples.values, examples.given),
-        {data: examples.digest} | begun,
+        examples.content(),
+        (examples.inputs or {data: examples.digest}) | begun,
         [examples.source, [] if start is None else start.provenance],
         _account(given),
         _counts(given, start),
@@ -153,8 +189,8 @@ class Material:
         told: what a checkpoint tells of its examples.
     """
 
-    train: "Dataset"
-    valid: "Dataset"
+    train: "Rows"
+    valid: "Rows"
     digest: str
     inputs: dict[str, str]
     chains: list[list[dict[str, Any]]]
@@ -263,10 +299,13 @@ def carry_on(
 
 def _account(given: "TrainingData") -> str:
     """Say how many examples are trained on, held out, left and skipped."""
+    from arcsm_cli.data.streamed import is_streamed
     from arcsm_cli.io.streams import label, show
 
     train, valid = given.train, given.valid
     text = f"trains on {len(train)} examples of {label(train.name)}"
+    if is_streamed(train):
+        text += ", read from there as they are needed (--stream)"
     if valid.name.startswith(train.name):
         text += f", holding {len(valid)} out for validation"
     else:
@@ -286,7 +325,7 @@ def _account(given: "TrainingData") -> str:
 
 def _counts(given: "TrainingData", start: "Start | None") -> dict[str, Any]:
     """Return what a checkpoint tells of its examples."""
-    from arcsm_cli.data.sketch import sketch_of, to_json
+    from arcsm_cli.data.sketch import to_json
 
     found: dict[str, Any] = {
         "used": len(given.train),
@@ -294,7 +333,7 @@ def _counts(given: "TrainingData", start: "Start | None") -> dict[str, Any]:
         "left_for_test": given.test,
         "skipped": given.train.skipped,
         "part": given.part,
-        "sketch": to_json(sketch_of(batch.x for batch in given.train.batches(1024))),
+        "sketch": to_json(given.train.sketch()),
     }
     if start is not None:
         found["before"] = start.trained_on

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from arcsm_cli.data.dataset import Dataset
-from arcsm_cli.data.moments import Moments, moments_of
-from arcsm_cli.data.precision import merged_columns
+from arcsm_cli.data.dataset import Rows
+from arcsm_cli.data.moments import Moments
 from arcsm_cli.errors import UsageError
 from arcsm_cli.io.streams import label
 
@@ -37,7 +36,7 @@ class Scaling(NamedTuple):
     sd: Tensor
 
 
-def scaling_of(data: Dataset, *, standardize: bool) -> Scaling:
+def scaling_of(data: Rows, *, standardize: bool) -> Scaling:
     """Return the scale for data, from all of its examples: images go to [-1, 1].
 
     Vectors stay as they are, or are brought to mean 0 and variance 1, column by column; a constant
@@ -47,7 +46,7 @@ def scaling_of(data: Dataset, *, standardize: bool) -> Scaling:
         UsageError: a column's values are beyond what models take or, where they stay as they are,
             too close together for single precision; the column is named.
     """
-    found = moments_of(data)
+    found = data.moments()
     if data.kind == "image":
         return Scaling((0.5,), (0.5,), (found.mean - 0.5) / 0.5, found.sd / 0.5)
     _check_range(data, found)
@@ -56,7 +55,7 @@ def scaling_of(data: Dataset, *, standardize: bool) -> Scaling:
         shift, scale = found.mean, torch.where(found.sd > 0, found.sd, 1.0)
         mean, sd = (found.mean - shift) / scale, found.sd / scale
         return Scaling(tuple(shift.tolist()), tuple(scale.tolist()), mean, sd)
-    if merged := merged_columns(data.values):
+    if merged := data.merged_columns():
         raise UsageError(
             f"{label(data.name)}: values of {data.columns_text(merged)} are too close together, "
             "so far from zero, for single precision: use --standardize"
@@ -64,7 +63,7 @@ def scaling_of(data: Dataset, *, standardize: bool) -> Scaling:
     return Scaling((0.0,), (1.0,), found.mean, found.sd)
 
 
-def warn_of_scales(data: Dataset, sd: Tensor, sigma_min: float) -> None:
+def warn_of_scales(data: Rows, sd: Tensor, sigma_min: float) -> None:
     """Warn of columns that stay as they are and that the noise, or others, dwarf.
 
     Arguments:
@@ -88,7 +87,7 @@ def warn_of_scales(data: Dataset, sd: Tensor, sigma_min: float) -> None:
         )
 
 
-def _check_range(data: Dataset, found: Moments) -> None:
+def _check_range(data: Rows, found: Moments) -> None:
     most = torch.maximum(found.low.abs(), found.high.abs())
     for beyond, what in (
         (most > _LARGEST, f"values beyond {_LARGEST:g}"),
@@ -101,7 +100,7 @@ def _check_range(data: Dataset, found: Moments) -> None:
             )
 
 
-def _warn_of_constants(data: Dataset, found: Moments) -> None:
+def _warn_of_constants(data: Rows, found: Moments) -> None:
     """Warn of columns that hold one value, and of those that all but a few rows make so."""
     name = label(data.name)
     if constant := (found.sd == 0).nonzero().flatten().tolist():
@@ -126,8 +125,8 @@ def _warn_of_constants(data: Dataset, found: Moments) -> None:
         )
 
 
-def _clusters(data: Dataset, column: int, few: int, found: Moments) -> bool:
+def _clusters(data: Rows, column: int, few: int, found: Moments) -> bool:
     """Whether all but ``few`` rows lie within a small part of the column's spread."""
-    values = np.sort(data.values[:, column].double().numpy())
+    values = np.sort(data.column(column).double().numpy())
     spans = values[len(values) - few - 1 :] - values[: few + 1]
     return bool(spans.min() <= _NARROW * float(found.sd[column]))

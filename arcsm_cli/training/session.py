@@ -10,10 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arcsm_cli.data.conditions import names_of
-from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.data.dataset import Rows
 from arcsm_cli.errors import ArcsmError, DamagedInputError, MissingInputError, UsageError
 from arcsm_cli.io.atomic import atomic_output
-from arcsm_cli.io.checkpoint import load_checkpoint, load_resume, save_checkpoint, save_resume
+from arcsm_cli.io.checkpoint import (
+    load_checkpoint,
+    load_resume,
+    load_resume_state,
+    save_checkpoint,
+    save_resume,
+)
 from arcsm_cli.io.streams import label, show
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.restore import Config, make_model
@@ -89,7 +95,7 @@ class Session:
     _valid_loss: float | None = field(default=None, init=False)
     _ours: set[str] = field(default_factory=set, init=False)
 
-    def run(self, state: TrainState, data: Dataset, valid: Dataset, *, force: bool) -> bool:
+    def run(self, state: TrainState, data: Rows, valid: Rows, *, force: bool) -> bool:
         """Train to the end; True if complete, False if stopped early with everything saved."""
         self._force = force
         self._stream = is_stream(self.output)
@@ -148,6 +154,16 @@ class Session:
         with atomic_output(name, force=self._force or name in self._ours) as path:
             yield path
         self._ours.add(name)
+
+
+def earlier_settings(output: str) -> dict[str, Any]:
+    """Return the settings in the resume file of an interrupted run, unchecked.
+
+    Raises:
+        DamagedInputError: it is damaged.
+    """
+    found = load_resume_state(resume_path(output)).get("settings")
+    return found if isinstance(found, dict) else {}
 
 
 def resumed_state(

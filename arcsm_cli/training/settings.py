@@ -64,6 +64,7 @@ class RunSettings:
             loss, of each stage.
         patience: validations without a lower loss after which a run ends; 0 for none.
         started_from: SHA-256 of the checkpoint that the weights began with; empty for fresh ones.
+        stream: ``yes`` if the data stay in their files, which decides the order of the examples.
     """
 
     steps: int = option(
@@ -91,6 +92,7 @@ class RunSettings:
     checkpoint_every: int = 1000
     validate_every: int = 100
     started_from: str = ""
+    stream: str = "no"
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary."""

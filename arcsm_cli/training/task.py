@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import Generator, Tensor, nn
 
 from arcsm_cli.data.batch import Batch
-from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.data.dataset import Rows
 from arcsm_cli.randomness import Draws
 
 Objective = Callable[[Any, Any, Draws], Any]
@@ -51,7 +51,7 @@ class Task(Protocol):
     ) -> Any:
         """Return what the objective takes of examples in file units; its ``rows`` gives a part."""
 
-    def fit(self, model: Any, data: Dataset, prepared: Any, settings: Any) -> bool:
+    def fit(self, model: Any, data: Rows, prepared: Any, settings: Any) -> bool:
         """Fit fresh weights to the data and the first batch; whether there was anything to fit."""
 
     def figures(self, loss: Any) -> tuple[Tensor, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.data.dataset import Rows
 from arcsm_cli.errors import UsageError
 from arcsm_cli.io.streams import label
 from arcsm_cli.models.vae_config import VAEConfig, VAEOptions
@@ -17,7 +17,7 @@ class VAEChoices(Chosen):
     groups = (VAEOptions,)
 
 
-def vae_config(data: Dataset, choices: VAEChoices) -> VAEConfig:
+def vae_config(data: Rows, choices: VAEChoices) -> VAEConfig:
     """Return the configuration of a VAE for ``data``.
 
     Grey images are binarised for a Bernoulli decoder; colour images go to [-1, 1] and vectors to
@@ -46,7 +46,7 @@ def vae_config(data: Dataset, choices: VAEChoices) -> VAEConfig:
     return config
 
 
-def _check(data: Dataset, choices: VAEChoices) -> None:
+def _check(data: Rows, choices: VAEChoices) -> None:
     """Refuse choices that the method, the network or the data have no use for."""
     given = choices.given
     check_needs(given, VAEOptions, METHODS, choices.method)
@@ -55,7 +55,8 @@ def _check(data: Dataset, choices: VAEChoices) -> None:
     if len(given.get("hidden", (1, 1))) != 2:
         raise UsageError("--hidden: a VAE's networks have two hidden layers, such as 256,256")
     if given.get("decoder") == "bernoulli" and data.kind == "vector":
-        low, high = float(data.values.min()), float(data.values.max())
+        found = data.moments()
+        low, high = float(found.low.min()), float(found.high.max())
         if not 0 <= low <= high <= 1:
             raise UsageError(
                 f"--decoder bernoulli takes values in [0, 1], {label(data.name)} holds {low:g} to "

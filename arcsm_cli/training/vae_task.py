@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from arcsm_cli.data.batch import Batch
-from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.data.dataset import Rows
 from arcsm_cli.models.vae import VAE
 from arcsm_cli.objectives.vae import VAELosses, vae_losses
 from arcsm_cli.randomness import SampleNoise
@@ -68,7 +68,7 @@ class VAETask:
         """Return examples as the model sees them: binary ones are drawn afresh."""
         return batch.holding(binarised(model, model.flatten(batch.x), generator))
 
-    def fit(self, model: VAE, data: Dataset, prepared: Batch, settings: VAESettings) -> bool:
+    def fit(self, model: VAE, data: Rows, prepared: Batch, settings: VAESettings) -> bool:
         """Do nothing: no weight depends on data before the first step."""
         return False
 

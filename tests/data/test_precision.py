@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from arcsm_cli.data.dataset import Dataset
-from arcsm_cli.data.moments import moments, moments_of
+from arcsm_cli.data.moments import moments
 from arcsm_cli.data.precision import merged_columns, narrowed
 
 NOISE = np.random.default_rng(0).normal(size=4000)
@@ -48,4 +48,4 @@ def test_moments_are_of_all_rows_and_lose_no_digits() -> None:
 
 
 def test_a_constant_column_has_no_spread_at_all() -> None:
-    assert moments_of(Dataset("t", torch.full((5000, 1), 0.1))).sd.tolist() == [0.0]
+    assert Dataset("t", torch.full((5000, 1), 0.1)).moments().sd.tolist() == [0.0]

@@ -10,22 +10,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.data.dataset import Dataset, as_float
 from arcsm_cli.data.densities import entropy
 from arcsm_cli.data.options import DataOptions
 from arcsm_cli.data.spec import load_training
+from arcsm_cli.distributed.ranks import SOLO
 from arcsm_cli.evaluation.model_metrics import evaluate
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.objectives.csm import csm
 from arcsm_cli.objectives.noisy_batch import NoisyBatch
 from arcsm_cli.randomness import Draws, Purpose, generator_for
 from arcsm_cli.training import autoregressive, loop
+from arcsm_cli.training.batches import HeldBatches, batches_of
 from arcsm_cli.training.configure import Choices, model_config
-from arcsm_cli.training.loop import (
-    Batches,
-    DivergedError,
-    train,
-)
+from arcsm_cli.training.loop import DivergedError, train
 from arcsm_cli.training.session import fresh_state
 from arcsm_cli.training.state import TrainState
 
@@ -55,31 +53,32 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 # Batches
 
 
+def taken(data: Dataset, size: int, step: int) -> Tensor:
+    return as_float(HeldBatches(data, size, seed=0).at(step).x)
+
+
 def test_an_epoch_shows_no_example_twice() -> None:
-    values = torch.arange(23.0)[:, None]
-    batches = Batches(Dataset("x", values), 4, seed=0)
-    seen = torch.cat([batches.at(step) for step in range(batches.per_epoch)])[:, 0].tolist()
+    data = Dataset("x", torch.arange(23.0)[:, None])
+    seen = torch.cat([taken(data, 4, step) for step in range(5)])[:, 0].tolist()
     assert len(seen) == len(set(seen)) == 20
 
 
 def test_epochs_are_shuffled_afresh() -> None:
-    batches = Batches(Dataset("x", torch.arange(20.0)[:, None]), 20, seed=0)
-    epochs = {tuple(batches.at(step)[:, 0].tolist()) for step in range(4)}
+    batches = HeldBatches(Dataset("x", torch.arange(20.0)[:, None]), 20, seed=0)
+    epochs = {tuple(batches.at(step).x[:, 0].tolist()) for step in range(4)}
     assert len(epochs) == 4
 
 
 def test_a_batch_depends_on_its_step_alone() -> None:
     data = Dataset("x", torch.arange(20.0)[:, None])
-    forwards = Batches(data, 6, seed=0)
-    expected = [forwards.at(step) for step in range(9)]
-    backwards = Batches(data, 6, seed=0)
-    assert all(torch.equal(backwards.at(step), expected[step]) for step in reversed(range(9)))
+    forwards = HeldBatches(data, 6, seed=0)
+    for step in range(9):
+        assert torch.equal(forwards.at(step).x, taken(data, 6, step))
 
 
 def test_a_batch_is_at_most_the_data() -> None:
-    batches = Batches(Dataset("x", torch.arange(5.0)[:, None]), 100, seed=0)
-    assert batches.per_epoch == 1
-    assert sorted(batches.at(3)[:, 0].tolist()) == [0, 1, 2, 3, 4]
+    batches = batches_of(Dataset("x", torch.arange(5.0)[:, None]), 100, 0, SOLO)
+    assert sorted(batches.at(3, whole=True).x[:, 0].tolist()) == [0, 1, 2, 3, 4]
 
 
 OF_STEPS = [purpose for purpose in Purpose if not purpose.of_examples]
