@@ -226,6 +226,26 @@ noise level; ``variate``, under noise it has a control variate; ``twice``, it ta
 derivatives (see `arcsm_cli.models.once`).
 """
 
+LIKELIHOODS = Registry(
+    "likelihood",
+    "--likelihood",
+    {
+        "gaussian": Part("arcsm_cli.models.heads:Gaussian", "normal"),
+        "logistic-mixture": Part(
+            "arcsm_cli.models.heads:LogisticMixture", "mixtures of logistics", ("mixture",)
+        ),
+        "discretized-logistic-mixture": Part(
+            "arcsm_cli.models.heads:DiscretizedLogisticMixture",
+            "the same over 8-bit values of images",
+            ("mixture",),
+        ),
+    },
+)
+"""Subclasses of `arcsm_cli.models.heads.Head`: conditionals that are normalised.
+
+Tags: ``mixture``, it has a number of components.
+"""
+
 SAMPLERS = Registry(
     "sampler",
     "--sampler",

@@ -1,7 +1,8 @@
 """AR-CSM beside a neural spline flow on the two-dimensional sets: ``python two_d.py --help``.
 
 Same data (plus fresh noise of sigma 0.05 each time), same held-out points, about as many weights,
-the same CPU time and batch size; see `equal_time.py`. Prints a line for each set, seed and model:
+the same CPU time and batch size; see `equal_time.py`. --models may name likelihoods too, of MADE
+trained by them. Prints a line for each set, seed and model:
 held-out nats of the perturbed density, lower is better; with --output each point's nats too.
 """
 
@@ -20,6 +21,8 @@ from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.data.densities import has_density, log_density
 from arcsm_cli.data.options import DataOptions
 from arcsm_cli.data.spec import load_data
+from arcsm_cli.plugins import load_plugin
+from arcsm_cli.registry import LIKELIHOODS
 from arcsm_cli.training.configure import Choices
 
 SETS = ("rings", "moons", "spirals", "checkerboard", "pinwheel", "8gaussians", "swissroll")
@@ -34,6 +37,10 @@ def trained(data: Dataset, x: Tensor, model: str, options: argparse.Namespace, s
         still = torch.zeros(2), torch.ones(2)
         settings |= {"lr": options.flow_lr}
         return flow(data, x, model, shape, still, SIGMA, settings, options.seconds)
+    if model in LIKELIHOODS:
+        choices = Choices(objective="mle", likelihood=model, sigma_min=SIGMA)
+        settings |= {"lr": options.lr, "objective": "mle"}
+        return autoregressive(data, x, choices, settings, options.seconds)
     objective, variate = SCORES[model]
     layers = tuple(map(int, options.hidden.split(",")))
     choices = Choices(sigma_min=SIGMA, score_hidden=layers, frames=options.frames)
@@ -51,11 +58,14 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=5e-3)
     parser.add_argument("--flow-lr", type=float, default=2e-3)
     parser.add_argument("--models", default="csm,csm-cv,dsm,nsf")
+    parser.add_argument("--plugin", help="a file whose likelihoods --models may name")
     parser.add_argument("--valid", action="store_true", help="measure on held-out training points")
     parser.add_argument("--output", type=Path)
     parser.add_argument("sets", nargs="*", default=SETS)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.plugin:
+        load_plugin(options.plugin)
     for name in options.sets:
         data = load_data(name, DataOptions(), default_split="train")
         if options.valid:

@@ -90,7 +90,8 @@ Plugins = Annotated[
         "--plugin",
         metavar="FILE.py|MODULE",
         show_default="none",
-        help="Python code of your own that adds context networks, objectives or data sets.",
+        help="Python code of your own that adds context networks, objectives, likelihoods or "
+        "data sets.",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, errors only.")]

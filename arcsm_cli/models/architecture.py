@@ -10,17 +10,16 @@ from typing import Any
 
 from arcsm_cli.models.networks import NetworkOptions
 from arcsm_cli.options import MOST_UNITS, option, options_of_part
-from arcsm_cli.registry import CONTEXTS, OBJECTIVES
+from arcsm_cli.registry import CONTEXTS, LIKELIHOODS, OBJECTIVES
 
 ANY = "any"
 """All orders: the model gives the conditionals of each of them."""
 ORDERS = (*NetworkOptions.orders, ANY)
 ANNEALINGS = ("joint", "staged", "none")
-LIKELIHOODS = ("gaussian", "logistic-mixture", "discretized-logistic-mixture")
 FRAMES = ("linear", "contexts")
 FRAME_WIDTH = 2
 """Numbers that a frame adds to a context: location and log-scale."""
-GAUSSIAN, MIXTURE, DISCRETIZED = LIKELIHOODS
+MIXTURE, DISCRETIZED = "logistic-mixture", "discretized-logistic-mixture"
 
 _MOST_PREDICTED = 1024  # variables that frames predict: 2 D^2 numbers, D^3 operations
 _SCORES, _DENSITIES = (OBJECTIVES, "scores"), (OBJECTIVES, "densities")
@@ -116,10 +115,8 @@ class Conditionals:
 
     likelihood: str = option(
         "",
-        "The conditionals of --objective mle: gaussian, logistic-mixture, or of 8-bit images "
-        "discretized-logistic-mixture.",
-        metavar="NAME",
-        choices=LIKELIHOODS,
+        "The conditionals of --objective mle: {parts}.",
+        names=LIKELIHOODS,
         needs=_DENSITIES,
         follows=_likelihood,
         shown="discretized-logistic-mixture for images without noise by pixelcnn or transformer, "
@@ -208,11 +205,8 @@ def parameter_width(likelihood: str, components: int, site: int) -> int:
         >>> parameter_width("discretized-logistic-mixture", components=10, site=3)
         100
     """
-    if likelihood == GAUSSIAN:
-        return 2
-    if likelihood == MIXTURE:
-        return 3 * components
-    return components * (1 + 2 * site + site * (site - 1) // 2)
+    count: int = LIKELIHOODS[likelihood].width(components, site)
+    return count
 
 
 def site_of(context: str, likelihood: str, shape: tuple[int, ...]) -> int:

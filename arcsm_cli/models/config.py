@@ -22,7 +22,7 @@ from arcsm_cli.models.architecture import (
 )
 from arcsm_cli.models.networks import NetworkOptions
 from arcsm_cli.options import default_of, options_of, problem_of, read_fields, stored_options
-from arcsm_cli.registry import CONTEXTS
+from arcsm_cli.registry import CONTEXTS, LIKELIHOODS
 
 # What a checkpoint may ask for: far above any useful model, far below what exhausts a machine.
 _MOST_DIMENSIONS = 1 << 20
@@ -115,6 +115,8 @@ class ModelConfig(Architecture, Conditionals):
             own = stored_options(self.quantiles) | own
         found = {k: list(v) if isinstance(v, tuple) else v for k, v in (values | own).items()}
         origin = CONTEXTS.part(self.context).origin
+        if self.likelihood:
+            origin = origin or LIKELIHOODS.part(self.likelihood).origin
         return found | ({"plugin": origin} if origin else {})
 
     @classmethod
@@ -130,7 +132,7 @@ class ModelConfig(Architecture, Conditionals):
             raise DamagedInputError(f"{where} is not an object")
         values = dict(values)
         context = values.get("context", default_of(Architecture, "context"))
-        _check_plugin(context, values.pop("plugin", ""))
+        _check_plugin(context, values.get("likelihood", ""), values.pop("plugin", ""))
         kind = CONTEXTS.options(context) if context in CONTEXTS else NetworkOptions
         own = {name for name, known in options_of(kind).items() if known.stored}
         network = read_fields(kind, {k: v for k, v in values.items() if k in own}, where)
@@ -244,14 +246,20 @@ _SCALE: dict[str, tuple[float, ...]] = {
 _DEFAULTS: dict[str, Any] = {**_SCALE, "columns": (), "given": (), "quantiles": None}
 
 
-def _check_plugin(context: Any, plugin: Any) -> None:
-    """Refuse a context network of a plugin that has not been given."""
-    if not isinstance(plugin, str) or not isinstance(context, str):
-        raise DamagedInputError("the checkpoint's config.context has the wrong type")
-    if plugin and context not in CONTEXTS:
-        raise UnavailableError(
-            f"its context network {context[:60]!r} is of a plugin: give --plugin {plugin[:200]}"
-        )
+def _check_plugin(context: Any, likelihood: Any, plugin: Any) -> None:
+    """Refuse a context network or a likelihood of a plugin that has not been given."""
+    texts = {"context": context, "likelihood": likelihood, "plugin": plugin}
+    for key, value in texts.items():
+        if not isinstance(value, str):
+            raise DamagedInputError(f"the checkpoint's config.{key} has the wrong type")
+    for part, name, known in (
+        ("context network", context, CONTEXTS),
+        ("likelihood", likelihood, LIKELIHOODS),
+    ):
+        if plugin and name and name not in known:
+            raise UnavailableError(
+                f"its {part} {name[:60]!r} is of a plugin: give --plugin {plugin[:200]}"
+            )
 
 
 def noise_levels(sigma_max: float, sigma_min: float, count: int) -> tuple[float, ...]:

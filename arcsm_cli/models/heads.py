@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from arcsm_cli.models.config import ModelConfig
+from arcsm_cli.registry import LIKELIHOODS
 
 # Bounds of log scales: far narrower than a grey level, and far wider than any data.
 _NARROWEST, _WIDEST = -7.0, 20.0
@@ -32,6 +33,21 @@ class Head(ABC):
     site: int = 1
     draws: int
     discrete: bool = False
+
+    @classmethod
+    @abstractmethod
+    def of(cls, config: ModelConfig) -> Head:
+        """Return the head of a configuration."""
+
+    @staticmethod
+    @abstractmethod
+    def width(components: int, site: int) -> int:
+        """Return P, how many parameters a site of S values has."""
+
+    @classmethod
+    def parameter_count(cls, config: ModelConfig) -> int:
+        """Return how many weights the head has of its own, as a module that a model holds."""
+        return 0
 
     def start(self) -> Tensor | None:
         """Return parameters (P,) to begin with where nothing is known, or None for zeros."""
@@ -65,6 +81,16 @@ class Gaussian(Head):
 
     draws = 1
 
+    @classmethod
+    def of(cls, config: ModelConfig) -> Gaussian:
+        """See `Head.of`."""
+        return cls()
+
+    @staticmethod
+    def width(components: int, site: int) -> int:
+        """See `Head.width`."""
+        return 2
+
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         """See `Head.log_prob`."""
         mean, log_sd = parameters[..., :1], _bounded(parameters[..., 1:])
@@ -83,6 +109,16 @@ class LogisticMixture(Head):
 
     def __init__(self, components: int) -> None:
         self.components = components
+
+    @classmethod
+    def of(cls, config: ModelConfig) -> LogisticMixture:
+        """See `Head.of`."""
+        return cls(config.components)
+
+    @staticmethod
+    def width(components: int, site: int) -> int:
+        """See `Head.width`."""
+        return 3 * components
 
     def start(self) -> Tensor:
         """Return components at the quantiles of a standard normal: together about as wide.
@@ -132,6 +168,16 @@ class DiscretizedLogisticMixture(Head):
 
     def __init__(self, components: int, channels: int) -> None:
         self.components, self.site = components, channels
+
+    @classmethod
+    def of(cls, config: ModelConfig) -> DiscretizedLogisticMixture:
+        """See `Head.of`."""
+        return cls(config.components, config.site)
+
+    @staticmethod
+    def width(components: int, site: int) -> int:
+        """See `Head.width`."""
+        return components * (1 + 2 * site + site * (site - 1) // 2)
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         """See `Head.log_prob`."""
@@ -216,10 +262,7 @@ def make_head(config: ModelConfig) -> Head:
     Raises:
         ValueError: if it names none.
     """
-    if config.likelihood == "gaussian":
-        return Gaussian()
-    if config.likelihood == "logistic-mixture":
-        return LogisticMixture(config.components)
-    if config.likelihood == "discretized-logistic-mixture":
-        return DiscretizedLogisticMixture(config.components, config.site)
-    raise ValueError(f"no likelihood {config.likelihood!r}")
+    if config.likelihood not in LIKELIHOODS:
+        raise ValueError(f"no likelihood {config.likelihood!r}")
+    kind: type[Head] = LIKELIHOODS[config.likelihood]
+    return kind.of(config)

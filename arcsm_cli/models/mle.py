@@ -16,6 +16,16 @@ from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.heads import Head, make_head
 
 
+class HeadStage(Stage):
+    """A context network and the head that reads it, which may have weights of its own."""
+
+    head: Head
+
+    def __init__(self, config: ModelConfig, mean: Tensor, sd: Tensor) -> None:
+        super().__init__(config, mean, sd)
+        self.head = make_head(config)
+
+
 class ARMLE(AutoregressiveModel):
     """D conditional densities p(x_d | x_1..x_{d-1}) with parameters from a context network.
 
@@ -34,12 +44,18 @@ class ARMLE(AutoregressiveModel):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.head: Head = make_head(config)
-        stage = Stage(config, self.mean, self.sd)
-        start = self.head.start()
+        stage = HeadStage(config, self.mean, self.sd)
+        start = stage.head.start()
         if start is not None:
             stage.context.start_at(start)
         self.stages = nn.ModuleList([stage])
+
+    @property
+    def head(self) -> Head:
+        """The family of the conditionals."""
+        stage = self.stages[0]
+        assert isinstance(stage, HeadStage)
+        return stage.head
 
     def sort(self, x: Tensor) -> Tensor:
         """Map examples in file units to sorted ones; 8-bit densities take the nearest level."""

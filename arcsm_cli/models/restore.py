@@ -17,6 +17,7 @@ from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.context import ContextNetwork
 from arcsm_cli.models.frames import FramedContexts
+from arcsm_cli.models.heads import Head
 from arcsm_cli.models.mle import ARMLE
 from arcsm_cli.models.quantile import QuantileHead
 from arcsm_cli.models.score import ConditionalScoreNetwork
@@ -24,7 +25,7 @@ from arcsm_cli.models.shifts import Shifts
 from arcsm_cli.models.vae import VAE, encoder, score_estimator
 from arcsm_cli.models.vae_config import TRIANGULAR, VAEConfig
 from arcsm_cli.models.vae_networks import Decoder, Features
-from arcsm_cli.registry import CONTEXTS
+from arcsm_cli.registry import CONTEXTS, LIKELIHOODS
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
@@ -65,7 +66,8 @@ def parameter_count(config: Config) -> int:
         units = kind.shifted_units(config.of_contexts())
         stage += Shifts.parameter_count(feature_count(config.given), units)
     if config.likelihood:
-        return stage
+        head: type[Head] = LIKELIHOODS[config.likelihood]
+        return stage + head.parameter_count(config)
     if config.has_frames:
         linear = config.frames == "linear"
         features = feature_count(config.given)

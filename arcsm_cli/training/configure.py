@@ -14,7 +14,6 @@ from arcsm_cli.errors import UsageError
 from arcsm_cli.io.streams import label
 from arcsm_cli.models.architecture import (
     DISCRETIZED,
-    GAUSSIAN,
     Architecture,
     Conditionals,
     Noise,
@@ -23,7 +22,7 @@ from arcsm_cli.models.architecture import (
 )
 from arcsm_cli.models.config import ModelConfig, noise_levels
 from arcsm_cli.options import Chosen, check_needs, check_parts
-from arcsm_cli.registry import CONTEXTS, OBJECTIVES, any_of
+from arcsm_cli.registry import CONTEXTS, LIKELIHOODS, OBJECTIVES, any_of
 from arcsm_cli.training.scaling import scaling_of, warn_of_scales
 
 _LOOKED_AT = 1024  # examples at a time
@@ -83,8 +82,9 @@ def check_choices(choices: Choices, *, conditional: bool = False) -> None:
         check_needs(given, group, OBJECTIVES, objective)
     if OBJECTIVES.has(objective, "noise") and sigma == 0:
         raise UsageError(f"--objective {objective} needs noise: give a positive --sigma-min")
-    if choices.likelihood == GAUSSIAN and "components" in given:
-        raise UsageError(f"--components is for mixtures, not for --likelihood {GAUSSIAN}")
+    kind = choices.likelihood
+    if kind and "components" in given and not LIKELIHOODS.has(kind, "mixture"):
+        raise UsageError(f"--components is for mixtures, not for --likelihood {kind}")
     if choices.likelihood == DISCRETIZED and sigma:
         raise UsageError(f"--likelihood {DISCRETIZED} is of data without noise: no --sigma-min")
 

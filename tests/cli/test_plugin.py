@@ -13,15 +13,18 @@ import torch
 from arcsm_cli import registry
 from arcsm_cli.data.batch import Batch
 from arcsm_cli.data.conditions import Condition, Conditions
+from arcsm_cli.models.architecture import parameter_width
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.context import ContextNetwork
+from arcsm_cli.models.heads import Head
 from arcsm_cli.models.restore import make_model, parameter_count
 from arcsm_cli.plugins import load_plugin
 
 if TYPE_CHECKING:
     from tests.cli.preloaded import Call
 
-PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE, MACHINE = DOCS / "extending.md", DOCS / "examples" / "energy_machine.py"
 SHORT = {"--steps": "3", "-n": "4"}
 
 
@@ -46,6 +49,28 @@ def loaded(plugin: Path) -> Iterator[type[ContextNetwork]]:
     yield registry.CONTEXTS["decay"]
     for kind, parts in zip(kinds, before, strict=True):
         kind._parts = parts
+
+
+@pytest.fixture
+def machine() -> Iterator[type[Head]]:
+    """The likelihood of the example of an energy machine, in this process, for one test."""
+    before = dict(registry.LIKELIHOODS._parts)
+    load_plugin(str(MACHINE))
+    yield registry.LIKELIHOODS["energy"]
+    registry.LIKELIHOODS._parts.clear()
+    registry.LIKELIHOODS._parts.update(before)
+
+
+def machine_settings(components: int = 3) -> ModelConfig:
+    return ModelConfig(
+        shape=(2,),
+        levels=(0.1,),
+        annealing="none",
+        hidden=(8,),
+        likelihood="energy",
+        components=components,
+        context_width=parameter_width("energy", components, 1),
+    )
 
 
 def commands() -> list[list[str]]:
@@ -152,3 +177,38 @@ def test_the_examples_network_is_causal_and_its_walk_is_its_pass(
             x, whole = x[[2, 0, 2]], whole[[2, 0, 2]]
         assert torch.allclose(walk.contexts(), whole[:, d], atol=1e-6)
         walk.append(x[:, d])
+
+
+def test_an_energy_machine_is_trained_measured_and_sampled(call: "Call") -> None:
+    plugin = ("--plugin", MACHINE)
+    given = ("--objective", "mle", "--likelihood", "energy", "--components", 2, "--steps", 3)
+    assert call("train", "moons", *plugin, *given, "-o", "m.safetensors").code == 0
+    found = call("eval", "m.safetensors", "moons", *plugin, "--limit", 20, "--json")
+    assert found.json["method"] == "direct"
+    assert call("sample", "m.safetensors", *plugin, "-n", 4, "-o", "s.h5").code == 0
+    without = call("eval", "m.safetensors", "moons")
+    assert without.code == 69
+    assert "'energy' is of a plugin: give --plugin energy_machine.py" in without.err
+
+
+@torch.no_grad()
+def test_conditionals_of_an_energy_machine_are_densities_that_it_draws_from(
+    machine: type[Head],
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    model = make_model(machine_settings()).eval().double()
+    assert parameter_count(machine_settings()) == sum(p.numel() for p in model.parameters())
+    head = model.stages[0].head
+    head.energy.out.weight.normal_(generator=generator)
+    grid = torch.linspace(-30, 30, 1201, dtype=torch.float64)
+    parameters = 0.5 * torch.randn(3, head.width(3, 1), generator=generator, dtype=torch.float64)
+    density = head.log_prob(
+        parameters[:, None].expand(-1, len(grid), -1), grid[:, None].expand(3, -1, -1)
+    ).exp()
+    mass = torch.cumulative_trapezoid(density[..., 0], grid, dim=1)
+    assert torch.allclose(mass[:, -1], torch.ones(3, dtype=torch.float64), atol=0.01)
+    z = torch.randn(4000, 2, generator=generator, dtype=torch.float64)
+    for row, cumulative in zip(parameters, mass, strict=True):
+        x = head.draw(row.expand(len(z), -1), row.new_empty(len(z), 0), z)
+        shares = torch.stack([(x <= at).double().mean() for at in grid[40::40]])
+        assert (shares - cumulative[39::40]).abs().max() < 1.95 / len(z) ** 0.5 + 0.01

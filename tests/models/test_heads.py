@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from arcsm_cli.models.architecture import LIKELIHOODS, parameter_width
+from arcsm_cli.models.architecture import parameter_width
 from arcsm_cli.models.config import ModelConfig
 from arcsm_cli.models.heads import (
     DiscretizedLogisticMixture,
@@ -27,6 +27,7 @@ from arcsm_cli.models.heads import (
     LogisticMixture,
     make_head,
 )
+from arcsm_cli.registry import LIKELIHOODS
 
 Check = Callable[[Tensor], None]
 
@@ -38,10 +39,10 @@ BOUNDS = (-7.0, 20.0)  # of log scales
 def width_of(head: Head) -> int:
     """P, how many parameters a head takes."""
     if isinstance(head, DiscretizedLogisticMixture):
-        return parameter_width(LIKELIHOODS[2], head.components, head.site)
+        return head.width(head.components, head.site)
     if isinstance(head, LogisticMixture):
-        return parameter_width(LIKELIHOODS[1], head.components, 1)
-    return parameter_width(LIKELIHOODS[0], 1, 1)
+        return head.width(head.components, 1)
+    return head.width(1, 1)
 
 
 def random(shape: tuple[int, ...], seed: int, scale: float = 1.0) -> Tensor:
@@ -569,7 +570,7 @@ def test_a_configurations_head_takes_its_contexts(
     )
     head = make_head(config)
     assert head.site == config.site
-    assert head.discrete == (likelihood == LIKELIHOODS[2])
+    assert head.discrete == (likelihood == "discretized-logistic-mixture")
     width = parameter_width(likelihood, 3, config.site)
     assert head.log_prob(torch.zeros(2, width), torch.zeros(2, head.site)).shape == (2, head.site)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from arcsm_cli.models import restore as restoring
-from arcsm_cli.models.architecture import LIKELIHOODS, parameter_width
+from arcsm_cli.models.architecture import parameter_width
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.models.config import ModelConfig
@@ -27,6 +27,7 @@ from arcsm_cli.models.restore import make_model, parameter_count, restore
 from arcsm_cli.objectives.mle import mle
 from arcsm_cli.objectives.noisy_batch import perturb
 from arcsm_cli.randomness import Draws
+from arcsm_cli.registry import LIKELIHOODS
 from tests.models.images import noisy
 
 Make = Callable[..., Any]

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from arcsm_cli.models.architecture import LIKELIHOODS, parameter_width
+from arcsm_cli.models.architecture import parameter_width
 from arcsm_cli.models.mle import ARMLE
 from arcsm_cli.randomness import SampleNoise
+from arcsm_cli.registry import LIKELIHOODS
 from arcsm_cli.sampling import draw
 from arcsm_cli.sampling.ancestral import Ancestral
 from arcsm_cli.sampling.draw import Sampler, sample
