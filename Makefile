@@ -19,7 +19,7 @@ $(READY): pyproject.toml
 	mkdir -p $(VENV)/share/man && ln -sfn $(CURDIR)/man $(VENV)/share/man/man1 # left out of editable installations
 	touch $@
 
-DEMO_MODEL := arcsm:digits
+DEMO_MODEL := arcsm:mnist
 
 # Draw digits from a model that comes with arcsm, with their likelihoods; then train one in a minute.
 demo: $(READY)
