@@ -87,7 +87,8 @@ def test_arrays_train_as_files_of_them_do(here: Path, inside: Inside) -> None:
     assert model.sample(4, labels=[0, 1]).shape == (4, 1, 4, 4)
     assert (model.log_prob(x[:4], given=labels[:4]) != model.log_prob(x[:4], given=[1] * 4)).any()
     (entry,) = model.checkpoint.provenance
-    assert set(entry["inputs"]) == {"array.h5"}
+    assert set(entry["inputs"]) == {"array.h5:all"}
+    assert model.checkpoint.training["examples"]["used"] == 54  # a tenth is held out
     assert not [word for word in entry["arguments"] if word.startswith("/")]
     with pytest.raises(UsageError, match="labels"):
         model.log_prob(x[:4])
