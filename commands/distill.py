@@ -49,7 +49,7 @@ def run(
     from arcsm_cli.training.teaching import distill
 
     start = read_start(model)
-    place = find_place(output, resume=keeping.resume, force=force)
+    place = find_place(output, keeping, force=force)
     torch_device = resolve_device(device)
     reuse_memory()
     with joined(torch_device) as ranks:

@@ -80,6 +80,9 @@ def run(
     command with --resume goes on and ends with the same weights as a run that was never stopped.
     With -o - the checkpoint goes to standard output at the end, and there is nothing to resume.
 
+    --dry-run prints what would run, on which device, with how much memory and for how long, from
+    ten steps of it, and writes nothing; --json gives it to scripts.
+
     Examples:
 
       arcsm train digits -o digits.safetensors
@@ -93,6 +96,7 @@ def run(
       arcsm train mnist --context pixelcnn --objective mle -o pixelcnn.safetensors
       arcsm train table.csv --context transformer --order any -o any.safetensors
       arcsm train 'shards/*.h5' --stream yes -o large.safetensors
+      arcsm train cifar10 --context pixelcnn --dry-run --json -o cifar.safetensors
       arcsm train digits --steps 300 -o - | arcsm sample - -n 16 -o digits.h5
     """
     from arcsm_cli.data.given import conditions_of, told
@@ -113,7 +117,7 @@ def run(
     chosen = Training(**passes, **training)
     chosen.check(OBJECTIVES, goal.objective)
     start = load_start(beginning.init)
-    place = find_place(output, resume=keeping.resume, force=force)
+    place = find_place(output, keeping, force=force)
     torch_device = resolve_device(device)
     reuse_memory()
 

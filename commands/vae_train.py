@@ -70,7 +70,7 @@ def run(
     chosen = VAETraining(**passes, **training)
     chosen.check(METHODS, choices.method)
     start = load_start(beginning.init)
-    place = find_place(output, resume=keeping.resume, force=force)
+    place = find_place(output, keeping, force=force)
     torch_device = resolve_device(device)
     reuse_memory()
 

@@ -59,6 +59,10 @@ class Keeping:
 
     resume: bool = option(False, "Go on where MODEL.resume stands; start if there is none.")
     checkpoint_every: int = option(1000, "Steps between saves.", metavar="N", least=1)
+    dry_run: bool = option(
+        False,
+        "Time ten steps and say what would run, its size, memory and time; write nothing.",
+    )
     log_dir: Path | None = option(None, "TensorBoard curves and sample grids.", metavar="DIR")
 
 
@@ -96,15 +100,17 @@ class Place:
         streamed: it is written once, at the end, and nothing lies beside it.
         going_on: there is an interrupted run to continue.
         overwrite: files that are there may be replaced.
+        dry_run: nothing is written: the run is only found out about.
     """
 
     output: str
     streamed: bool
     going_on: bool
     overwrite: bool
+    dry_run: bool = False
 
 
-def find_place(output: str, *, resume: bool, force: bool) -> Place:
+def find_place(output: str, keeping: Keeping, *, force: bool) -> Place:
     """Check where a run's files go, before anything is computed.
 
     Raises:
@@ -115,7 +121,7 @@ def find_place(output: str, *, resume: bool, force: bool) -> Place:
     from arcsm_cli.io.sample_output import check_ending
     from arcsm_cli.training.session import is_stream, resume_path
 
-    streamed = is_stream(output)
+    streamed, resume = is_stream(output), keeping.resume
     if resume and streamed:
         raise UsageError(f"--resume needs the checkpoint in a file, not -o {output}")
     beside = resume_path(output)
@@ -127,7 +133,7 @@ def find_place(output: str, *, resume: bool, force: bool) -> Place:
     check_output(output, force=overwrite)
     if not streamed:
         check_output(str(beside), force=overwrite)
-    return Place(output, streamed, going_on, overwrite)
+    return Place(output, streamed, going_on, overwrite, keeping.dry_run)
 
 
 def run_training(
@@ -252,6 +258,9 @@ def carry_on(
     entry = provenance_entry(seed=settings.seed, inputs=material.inputs)
     total = settings.steps * state.task.stages(state.model)
 
+    if place.dry_run:
+        _rehearse(state, material, ranks, json=json)
+        return
     with (
         StopFlag() as stop,
         progress(total, "training", done=state.step) as bar,
@@ -295,6 +304,27 @@ def carry_on(
         parameters = sum(p.numel() for p in state.model.parameters())
         kept = {"kept": state.least()} if state.best else {}
         print_result({"metrics": last, "parameters": parameters} | kept, json=True)
+
+
+def _rehearse(state: "TrainState", material: Material, ranks: "Ranks", *, json: bool) -> None:
+    """Print what ``--dry-run`` finds out.
+
+    Raises:
+        Interrupted: a signal came.
+    """
+    from arcsm_cli.training.rehearsal import rehearse
+
+    with StopFlag() as stop:
+        state.share(ranks)
+        note("%s", material.account)
+        found = rehearse(state, material.train, material.valid, lambda: bool(stop))
+        ranks.wait()
+        if stop:
+            raise Interrupted(f"interrupted by {stop.reason}; --dry-run leaves nothing to resume")
+    if found is None:
+        raise UsageError("--dry-run: the run has no two steps left that could be timed")
+    if ranks.is_first:
+        print_result(found, json=json)
 
 
 def _account(given: "TrainingData") -> str:

@@ -1,5 +1,6 @@
 """``arcsm train``: one checkpoint, the same for the same seed, that a run can be continued from."""
 
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -73,6 +74,20 @@ def test_json_gives_the_final_figures_and_nothing_else(train: Train) -> None:
     done = train("--json")
     assert done.json["metrics"]["step"] == 3
     assert {"loss", "valid_loss"} < set(done.json["metrics"])
+
+
+def test_a_dry_run_says_what_would_be_and_writes_nothing(
+    train_inside: Train, tmp_path: Path
+) -> None:
+    done = train_inside("--dry-run", "--json", "-o", "dry", steps=400)
+    assert done.code == 0
+    found = json.loads(done.out)
+    assert (found["run"]["device"][:3], found["run"]["steps"]) == ("cpu", 400)
+    sizes = found["sizes"]
+    assert 2 * sizes["weights_mib"] == pytest.approx(sizes["optimizer_mib"], rel=0.1)
+    time = found["time"]
+    assert time["hours_left"] == pytest.approx(time["seconds_a_step"] / 9)
+    assert not list(tmp_path.glob("dry*"))
 
 
 def test_a_named_pipe_gets_the_finished_checkpoint_alone(train: Train, tmp_path: Path) -> None:
