@@ -44,6 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: The command line after the program's name; by default that of the process,
             whose signals are then taken over for good.
     """
+    if arguments is None and (request := os.environ.get("_ARCSM_COMPLETE")):  # a shell asks
+        from arcsm_cli.cli.completion import answer
+
+        return answer(request, sys.argv[1:], os.environ)
     signals = SignalGuard()
     signals.install()  # before the slower imports: a signal ends those too
     try:
@@ -87,8 +91,6 @@ def _run(arguments: list[str]) -> int:
     from arcsm_cli.cli.program import build_program
 
     program = build_program(COMMANDS, DESCRIPTION)
-    if "_ARCSM_COMPLETE" in os.environ:  # asked by a shell, not by a person
-        program.main(arguments, prog_name="arcsm")
     try:
         with program.make_context("arcsm", list(arguments)) as context:
             program.invoke(context)

@@ -24,14 +24,9 @@ _DATA_HELP = (
 ).replace("gaussian,", "gaussian:D,")
 
 
-def _complete_data(incomplete: str) -> list[tuple[str, str]]:
-    names = [name for name in SOURCES if name.startswith(incomplete)]
-    return [(name, SOURCES.part(name).help) for name in names]
-
-
 def _data_argument(metavar: str = "DATA") -> Any:
     several = " Several files, or a quoted pattern, are taken as one." if "." in metavar else ""
-    return typer.Argument(metavar=metavar, help=_DATA_HELP + several, autocompletion=_complete_data)
+    return typer.Argument(metavar=metavar, help=_DATA_HELP + several)
 
 
 # Positional arguments

@@ -1,7 +1,7 @@
 """Writes what is made from the help of every command: ``python -m arcsm_cli.cli.reference``.
 
-That is docs/cli.md and the manual pages in man/. With ``--check`` it writes nothing and fails if
-one is not what it would write.
+That is docs/cli.md, the manual pages in man/, and what shells complete. With ``--check`` it writes
+nothing and fails if one is not what it would write.
 """
 
 import argparse
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from arcsm_cli.app import COMMANDS, DESCRIPTION
+from arcsm_cli.cli.completion_table import table
 from arcsm_cli.cli.manual import command_page, program_page
 from arcsm_cli.cli.program import build_program
 
@@ -29,6 +30,7 @@ def reference() -> dict[str, str]:
     parent = program.make_context("arcsm", [], resilient_parsing=True, terminal_width=WIDTH)
     options = [p for p in program.get_params(parent) if p.param_type_name == "option"]
     parts = [_INTRODUCTION, _block("arcsm", parent.get_help())]
+    commands = {}
     pages = {"man/arcsm.1": program_page(DESCRIPTION, COMMANDS, options)}
     for name in COMMANDS:
         context = program.commands[name].make_context(
@@ -36,6 +38,13 @@ def reference() -> dict[str, str]:
         )
         parts.append(_block(f"arcsm {name}", context.get_help()))
         pages[f"man/arcsm-{name}.1"] = _manual(name, context)
+        commands[name] = (
+            COMMANDS[name],
+            context.command.get_params(context),
+            context.command.types(),
+        )
+    flags = {name: p.help for p in options for name in p.opts}
+    pages["arcsm_cli/cli/completion.json"] = table(flags, commands)
     return {"docs/cli.md": "\n".join(parts), **pages}
 
 

@@ -120,49 +120,6 @@ def test_help_fits_the_terminal(name: str, columns: int, run_arcsm: RunArcsm) ->
     assert max(map(len, done.stdout.splitlines())) <= columns
 
 
-def complete(run_arcsm: RunArcsm, line: str) -> list[str]:
-    done = run_arcsm(
-        env={
-            "_ARCSM_COMPLETE": "complete_bash",
-            "COMP_WORDS": line,
-            "COMP_CWORD": str(len(line.split(" ")) - 1),
-        }
-    )
-    return str(done.stdout).split()
-
-
-def test_the_shell_completes_commands(run_arcsm: RunArcsm) -> None:
-    assert complete(run_arcsm, "arcsm mer") == ["merge"]
-
-
-def test_the_shell_completes_options(run_arcsm: RunArcsm) -> None:
-    assert complete(run_arcsm, "arcsm merge --fo") == ["--force"]
-
-
-def test_the_shell_completes_data_sets(run_arcsm: RunArcsm) -> None:
-    assert complete(run_arcsm, "arcsm data pinw") == ["pinwheel"]
-
-
-@pytest.mark.parametrize("words", ["arcsm ", "arcsm data --", "arcsm data m"])
-def test_completion_imports_nothing_heavy(words: str, environment: dict[str, str]) -> None:
-    code = (
-        "import atexit, sys; from arcsm_cli.app import main;"
-        f"heavy = set({HEAVY!r}) - {{'rich'}};"  # typer formats some descriptions with rich
-        "atexit.register(lambda: print(sorted(set(sys.modules) & heavy), file=sys.stderr));"
-        "main([])"
-    )
-    count = len(words.split(" ")) - 1
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env=environment
-        | {"_ARCSM_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(count)},
-    )
-    assert done.stdout
-    assert done.stderr.splitlines()[-1] == "[]"
-
-
 def test_the_program_can_be_called_from_python(
     samples: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
