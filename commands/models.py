@@ -10,18 +10,12 @@ from arcsm_cli.errors import UsageError
 from arcsm_cli.pretrained import PREFIX, names
 
 
-def _complete(incomplete: str) -> list[str]:
-    bare = incomplete.removeprefix(PREFIX)
-    return [name for name in names() if name.startswith(bare)]
-
-
 def run(
     name: Annotated[
         str | None,
         typer.Argument(
             metavar="NAME",
             help="Tell all of this one: how it was made and measured, and of which data.",
-            autocompletion=_complete,
         ),
     ] = None,
     json: Json = False,

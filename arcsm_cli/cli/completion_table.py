@@ -26,8 +26,7 @@ _WORDS: dict[str, dict[str, Any]] = {
     "--corrupt": {"words": dict.fromkeys(("gaussian:", "salt-pepper:", "mask:"), "")},
     "--given": {"words": {"labels": ""}, "files": True},
 }
-_FILES = ("FILE", "DIR", "FOLDER", ".png", ".py", ".toml", "GRID", "SCORES", "DATA", "MODEL")
-_FILES += ("CHECKPOINT", "CHECKPOINTS")
+_FILES = ("FILE", "DIR", "FOLDER", ".png", "SCORES", "DATA", "MODEL", "CHECKPOINT")
 
 
 def table(
@@ -82,7 +81,8 @@ def _value(parameter: Any, annotation: Any) -> dict[str, Any]:
             for n, text in value["words"].items()
         }
         value["splits"] = {n: _splits(n) for n in registry.SOURCES if _splits(n)}
-    if "MODEL" in shown.split("|") or shown.startswith(("MODEL", "CHECKPOINT")):
+    its_name = parameter.param_type_name == "argument" and shown == "NAME"
+    if its_name or shown.startswith(("MODEL", "CHECKPOINT")):
         value["models"] = True
     if any(word in shown for word in _FILES):
         value["files"] = True
