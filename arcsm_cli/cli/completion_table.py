@@ -54,7 +54,7 @@ def _options(parameters: Iterable[Any], types: Mapping[str, Any]) -> dict[str, A
             (p.help or "").partition(". ")[0].rstrip("."),
         ]
         for p in options
-        for name in (*p.opts, *p.secondary_opts)
+        for name in (*sorted(p.opts, key=len), *p.secondary_opts)
         if p.help is not None
     }
 

@@ -43,7 +43,7 @@ def reference() -> dict[str, str]:
             context.command.get_params(context),
             context.command.types(),
         )
-    flags = {name: p.help for p in options for name in p.opts}
+    flags = {name: p.help for p in options for name in sorted(p.opts, key=len)}
     pages["arcsm_cli/cli/completion.json"] = table(flags, commands)
     return {"docs/cli.md": "\n".join(parts), **pages}
 
