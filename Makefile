@@ -24,7 +24,7 @@ DEMO_MODEL := arcsm:mnist
 # Draw digits from a model that comes with arcsm, with their likelihoods; then train one in a minute.
 demo: $(READY)
 	mkdir -p demo
-	$(BIN)/arcsm sample $(DEMO_MODEL) -n 64 --seed 1 --no-clip --force -o demo/first.h5 --png demo/first.png
+	$(BIN)/arcsm sample $(DEMO_MODEL) -n 25 --seed 1 --no-clip --force -o demo/first.h5 --png demo/first.png
 	$(BIN)/arcsm eval $(DEMO_MODEL) demo/first.h5 --no-perturb --metric nll,bpd
 	@echo "demo/first.png: what $(DEMO_MODEL) drew, and above their exact likelihood. Now one of your own:"
 	$(BIN)/arcsm train --config docs/recipes/digits-demo.toml --force -o demo/digits.safetensors
