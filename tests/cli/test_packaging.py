@@ -1,5 +1,6 @@
 """The program runs from a wheel and from a checkout, whatever the current folder is."""
 
+import json
 import os
 import subprocess
 import sys
@@ -78,6 +79,17 @@ def test_the_wheel_holds_the_commands_inside_the_package(wheel: Path) -> None:
 def test_the_wheel_holds_every_module_of_the_checkout(wheel: Path, repository: Path) -> None:
     modules = {str(path.relative_to(repository)) for path in repository.glob("arcsm_cli/**/*.py")}
     assert modules <= set(zipfile.ZipFile(wheel).namelist())
+
+
+def test_the_models_that_come_along_are_in_the_wheel(
+    installed: Path, environment: dict[str, str], repository: Path, tmp_path: Path
+) -> None:
+    listed = run(
+        [*PYTHON, "-m", "arcsm_cli", "models", "--json"], isolated(environment, installed), tmp_path
+    )
+    found = {row["name"] for row in json.loads(listed)["models"]}  # each of the declared SHA-256
+    folder = repository / "arcsm_cli" / "pretrained"
+    assert found == {f"arcsm:{path.stem}" for path in folder.glob("*.safetensors")} != set()
 
 
 def test_the_wheel_holds_nothing_but_the_package(wheel: Path) -> None:
