@@ -19,8 +19,9 @@ from arcsm_cli.randomness import Purpose, generator_for
 POOL = 128 << 20
 """Bytes of examples that a run over files holds, and draws its batches from."""
 
-_LANES = 64
-"""Parts of the files that batches are taken from side by side, as far as the pool has room."""
+_LANES = 16
+"""Parts of the files that batches are taken from side by side, as far as the pool has room: so many
+ranks read their own part alone."""
 
 
 class Batches(Protocol):
