@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import h5py
 import numpy as np
 import pytest
 
@@ -69,3 +70,26 @@ def test_what_is_measured_is_there(peaks: Peaks) -> None:
 @pytest.mark.parametrize("name", ALLOWED)
 def test_many_examples_take_no_more_memory_than_few(name: str, peaks: Peaks) -> None:
     assert peaks[name, "many"] - peaks[name, "few"] <= ALLOWED[name]
+
+
+def test_training_on_a_file_holds_a_pool_of_it_alone(
+    start_in: Callable[..., "Running"], tmp_path: Path
+) -> None:
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("the system does not tell")
+    rng, found = np.random.default_rng(0), []
+    # Both are larger than the pool, of 128 MiB: the second one takes 530 MB.
+    for count in (225_000, 675_000):
+        with h5py.File(tmp_path / "x.h5", "w") as file:
+            images = file.create_dataset("images", (count, 28, 28), np.uint8)
+            for start in range(0, count, 25_000):
+                images[start : start + 25_000] = rng.integers(0, 256, (25_000, 28, 28), np.uint8)
+        options = ("--stream", "yes", "--steps", 20, "--hidden", "8", "--batch-size", 32, "-q")
+        report = tmp_path / "peak"
+        done: Done = start_in(
+            *(tmp_path, "train", "x.h5", *options, "--force", "-o", "m.safetensors"),
+            before=("peak", str(report)),
+        ).wait()
+        assert done.code == 0, done.err
+        found.append(int(report.read_text()))
+    assert found[1] - found[0] < 32 << 20
