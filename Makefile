@@ -1,4 +1,4 @@
-# make demo | test | test-slow | lint | bench | gpu | gpu-rehearsal | gpu-data | docs  -- each sets up what it needs in .venv
+# make demo | test | test-slow | lint | bench | gpu | gpu-rehearsal | gpu-data | docs | site  -- each sets up what it needs in .venv
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ WORKERS ?= 2
 # Hundreds of processes start: compiled modules are kept, whatever the environment says of them.
 TEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q --cases 4
 
-.PHONY: demo test test-slow lint bench gpu gpu-rehearsal gpu-data docs setup clean
+.PHONY: demo test test-slow lint bench gpu gpu-rehearsal gpu-data docs site setup clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -68,5 +68,11 @@ gpu-data: $(READY)
 docs: $(READY)
 	$(BIN)/python -m arcsm_cli.cli.reference
 
+# The documentation as a site, in site/; broken links are errors.
+site: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "Read it with its search: $(BIN)/python -m http.server -d site"
+
 clean:
-	rm -rf $(VENV) demo gpu-results gpu-rehearsal build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo site gpu-results gpu-rehearsal build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
