@@ -72,11 +72,17 @@ def test_a_run_of_other_settings_goes_on_as_well(run: Make, values: dict[str, An
 @pytest.mark.parametrize(
     ("choices", "values"),
     [
-        (DISCRETE, {"objective": "mle", "grad_accumulation": 3}),
-        (DISCRETE, {"objective": "mle", "precision": "bf16"}),
-        ({**PIXELCNN, "annealing": "staged", "levels": 2}, {"objective": "csm", "steps": 4}),
+        pytest.param(DISCRETE, {"objective": "mle", "grad_accumulation": 3}, id="in parts"),
+        pytest.param(
+            DISCRETE, {"objective": "mle", "precision": "bf16"}, id="bf16", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            {**PIXELCNN, "annealing": "staged", "levels": 2},
+            {"objective": "csm", "steps": 4},
+            id="staged",
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["in parts", "bf16", "staged"],
 )
 def test_a_run_that_was_stopped_leaves_the_bytes_of_one_that_was_not(
     run: Make, choices: Any, values: Any
