@@ -1,17 +1,13 @@
 #!/bin/sh
-# Install arcsm from its sources with pinned versions: install.sh SOURCES cpu|cuda [options of pip]
+# Install arcsm from its sources with pinned versions: install.sh SOURCES [options of pip]
 #
-# Both containers run this; it installs into whichever Python is the first on the PATH.
+# Both containers run this; it installs into whichever Python is the first on the PATH. TORCH_INDEX is
+# where PyTorch comes from: the address that https://pytorch.org/get-started names for the CPU, or
+# for a version of CUDA. Without it pip's own index serves, whose build has CUDA.
 set -eu
-sources=$1 build=$2
-shift 2
+sources=$1
+shift
 here=$(dirname "$0")
-case $build in
-  # PyTorch's own index has the small build without CUDA; the package index has the one with it.
-  cpu) index=https://download.pytorch.org/whl/cpu ;;
-  cuda) index=https://pypi.org/simple ;;
-  *) echo "install.sh: $build: expected cpu or cuda" >&2; exit 2 ;;
-esac
-python3 -m pip install "$@" --no-cache-dir --index-url "$index" \
+python3 -m pip install "$@" --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} \
   $(grep -E '^torch(vision)?==' "$here/constraints.txt")
 python3 -m pip install "$@" --no-cache-dir --constraint "$here/constraints.txt" "$sources[metrics,plot,tensorboard]"
