@@ -97,7 +97,8 @@ def _definitions(rows: list[tuple[str, str]]) -> str:
 
 
 def _bold(text: str) -> str:
-    return f"\\fB{_roff(text)}\\fR"
+    # Long choices may break after a bar, where a line is narrow.
+    return f"\\fB{_roff(text)}\\fR".replace("|", "|\\:")
 
 
 def _roff(text: str) -> str:

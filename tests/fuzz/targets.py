@@ -266,7 +266,7 @@ def _options() -> tuple[list[Any], dict[str, Any]]:
     from arcsm_cli.cli.command import build_command, load_command
 
     command = build_command("train", load_command("train").run)
-    return command.params, command._types()
+    return command.params, command.types()
 
 
 def config(data: bytes) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from arcsm_cli.data.batch import Batch
-from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.data.dataset import Dataset, as_float
 from arcsm_cli.models.pixelcnn import PixelCNN
 from arcsm_cli.training.batches import HeldBatches
 from arcsm_cli.training.loop import train
@@ -80,7 +80,7 @@ def test_the_average_starts_from_the_fitted_weights(
     train(start, data, valid, seen := watcher(1))
     # Batch 0 of the run again, outside of it.
     first = fresh(DISCRETE, objective="mle")
-    batch = HeldBatches(data, 8, 0).at(0).x
+    batch = as_float(HeldBatches(data, 8, 0).at(0).x)
     assert first.model.initialise(first.model.sort(batch))
     first.begin_average()
     assert equal(first.average, weights(first))

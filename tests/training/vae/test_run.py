@@ -69,7 +69,7 @@ def test_the_history_holds_means_of_both_losses_since_the_last_record(
         return seen[-1]
 
     monkeypatch.setattr(vae_task, "vae_losses", spy)
-    monkeypatch.setattr(loop, "validation_loss", lambda *arguments: 0.0)
+    monkeypatch.setattr(loop, "held_out_loss", lambda *arguments: 0.0)
     state = fresh("csm")
     train(state, pictures, held_out, watcher())
     for name in ("loss", "score_loss"):
@@ -201,7 +201,7 @@ def binarised(
 
         with monkeypatch.context() as patch:
             patch.setattr(vae_task, "vae_losses", spy)
-            patch.setattr(loop, "validation_loss", lambda *arguments: 0.0)
+            patch.setattr(loop, "held_out_loss", lambda *arguments: 0.0)
             train(state, grey, held_out, watcher())
         return seen
 
