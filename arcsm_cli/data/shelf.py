@@ -6,6 +6,7 @@ keeps the last few open.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ class _File:
         return self.process.call("ask", self.number, method, *arguments, size=size, name=self.where)
 
 
-class Shard:
+class Shard(ABC):
     """The examples of one file, read as `files.load_file` reads all of them.
 
     Attributes:
@@ -133,14 +134,15 @@ class Shard:
     names: tuple[str, ...] | None = None
     source: list[dict[str, Any]]
 
+    @abstractmethod
     def values(self, start: int, stop: int) -> Tensor:
         """Return examples as a data set holds them, but for columns and size."""
-        raise NotImplementedError
 
+    @abstractmethod
     def beside(self, start: int, stop: int) -> tuple[Tensor | None, tuple[Beside, ...]]:
         """Return their labels and what else is known of them, as ``--given`` asks for it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def check_extent(self) -> None:
         """Refuse pictures, all of which were read, whose black and white can be doubted."""
 
@@ -198,6 +200,9 @@ class Ours(Shard):
             if (name := statistic_of(item.name)) in self._file.names
             and item.name not in (self.names or ())
         )
+
+    def check_extent(self) -> None:
+        """Refuse nothing: black and white of a sample file are known."""
 
 
 class Others(Shard):

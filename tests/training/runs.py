@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from arcsm_cli.data.dataset import Dataset
+from arcsm_cli.errors import UsageError
 from arcsm_cli.io.checkpoint import load_checkpoint, load_resume
 from arcsm_cli.training.session import Session, fresh_state, resume_path, resumed_state
 from arcsm_cli.training.settings import RunSettings
@@ -85,3 +87,11 @@ def assert_same_files(one: Run, other: Run) -> None:
     assert equal(first.tensors, second.tensors)
     assert first.training == second.training
     assert equal(load_resume(one.files[1])[0], load_resume(other.files[1])[0])
+
+
+def assert_refused_by_its_option(stopped: Run, change: dict[str, Any]) -> None:
+    """Stop a run after two steps; going on with another setting names the option of it."""
+    stopped.start(2)
+    option = "--" + next(iter(change)).replace("_", "-")
+    with pytest.raises(UsageError, match=option):
+        stopped.resumed(**change)

@@ -18,7 +18,7 @@ from arcsm_cli.training import state
 from arcsm_cli.training.configure import Choices, model_config
 from arcsm_cli.training.settings import TrainSettings
 from arcsm_cli.training.state import TrainState
-from tests.training.runs import DISCRETE, PIXELCNN, SCORES, equal
+from tests.training.runs import DISCRETE, PIXELCNN, SCORES, assert_refused_by_its_option, equal
 
 Make = Callable[..., Any]
 
@@ -38,11 +38,7 @@ STAGED: dict[str, Any] = {"annealing": "staged", "levels": 3}
     ids=lambda change: next(iter(change)),
 )
 def test_a_changed_setting_is_refused_by_its_option(run: Make, change: dict[str, Any]) -> None:
-    stopped = run()
-    stopped.start(2)
-    option = "--" + next(iter(change)).replace("_", "-")
-    with pytest.raises(UsageError, match=option):
-        stopped.resumed(**change)
+    assert_refused_by_its_option(run(), change)
 
 
 def test_a_staged_run_cannot_change_the_length_of_its_stages(run: Make) -> None:

@@ -18,7 +18,7 @@ from arcsm_cli.training import state as state_module
 from arcsm_cli.training.session import resume_path
 from arcsm_cli.training.settings import TrainSettings, VAESettings
 from arcsm_cli.training.state import TrainState
-from tests.training.runs import assert_same_files, equal
+from tests.training.runs import assert_refused_by_its_option, assert_same_files, equal
 from tests.training.vae.vaes import Make
 
 ESTIMATED = ("csm", "ssm", "ssm-ar")
@@ -68,11 +68,7 @@ def test_a_run_of_one_stage_can_be_made_longer(run: Make) -> None:
     ids=lambda change: next(iter(change)),
 )
 def test_a_changed_setting_is_refused_by_its_option(run: Make, change: dict[str, Any]) -> None:
-    stopped = run()
-    stopped.start(2)
-    option = "--" + next(iter(change)).replace("_", "-")
-    with pytest.raises(UsageError, match=option):
-        stopped.resumed(**change)
+    assert_refused_by_its_option(run(), change)
 
 
 @pytest.mark.parametrize(
