@@ -11,8 +11,10 @@ import faulthandler
 import functools
 import io
 import json
+import math
 import os
 import resource
+import select
 import signal
 import stat
 import sys
@@ -31,6 +33,7 @@ from arcsm_cli.errors import ArcsmError, DamagedInputError, UnavailableError
 MEMORY = 1 << 30  # bytes that a reader may take, beside twice those asked for
 SECONDS = 20.0  # of processor time for each request ...
 RATE = 4 << 20  # ... and one more for as many bytes asked for
+PATIENCE = 30  # times as long may pass until the next bytes come: a lock, a disk that is gone
 _PLAIN = "biufc"  # kinds of arrays that are nothing but numbers
 _PIPE = 1 << 20
 _LONGEST = 64 << 20  # characters of an answer that is no array
@@ -69,6 +72,7 @@ class Isolated:
     def __init__(self, make: Callable[[], Any], name: str) -> None:
         self._name = name
         self._lock = threading.Lock()
+        self._seconds = SECONDS
         asking, self._requests = os.pipe()
         self._answers, answering = os.pipe()
         for end in (self._requests, answering):
@@ -116,7 +120,7 @@ class Isolated:
             DamagedInputError: the process died or went over its limits.
         """
         with self._lock:
-            self._name = name or self._name
+            self._name, self._seconds = name or self._name, _seconds(size)
             try:
                 self._send([method, arguments, size, self._name])
                 return self._receive()
@@ -158,10 +162,23 @@ class Isolated:
 
     def _fill(self, view: memoryview) -> None:
         while view:
+            if self._end.alive and not self._comes():
+                self.close()
+                raise UnavailableError(
+                    f"{self._name}: its reader has waited for {PATIENCE * self._seconds:.0f} s: "
+                    "for a disk that does not answer, or for a lock; try again"
+                )
             count = os.readv(self._answers, [view]) if self._end.alive else 0
             if count == 0:
                 raise self._died()
             view = view[count:]
+
+    def _comes(self) -> bool:
+        """Wait until there is something to read, the end too; return whether there is."""
+        answers = select.poll()
+        answers.register(self._answers, select.POLLIN)
+        # Second by second: time in which a batch system has stopped both processes counts as one.
+        return any(answers.poll(1000) for _ in range(math.ceil(PATIENCE * self._seconds)))
 
     def _died(self) -> DamagedInputError:
         code = self._end()
@@ -244,7 +261,7 @@ def _close_shared(own: tuple[int, int]) -> None:
 def _answer(answers: int, work: Callable[[], Any], size: int, name: str) -> None:
     """Do the work within its limits and send what comes of it."""
     _limit_memory(MEMORY + 2 * size)
-    signal.setitimer(signal.ITIMER_PROF, SECONDS + size / RATE)
+    signal.setitimer(signal.ITIMER_PROF, _seconds(size))
     body: NDArray[Any] | None = None
     try:
         value = work()
@@ -267,6 +284,11 @@ def _answer(answers: int, work: Callable[[], Any], size: int, name: str) -> None
     _write(answers, len(text).to_bytes(8, "little") + text)
     if body is not None:
         _write(answers, body.reshape(-1).view(np.uint8).data)
+
+
+def _seconds(size: int) -> float:
+    """Return how long the processor may work on a request for so many bytes."""
+    return SECONDS + size / RATE
 
 
 def _limit_memory(size: int) -> None:

@@ -53,6 +53,9 @@ class Reader:
         while time.process_time() < end:
             pass
 
+    def wait(self) -> None:
+        time.sleep(3600)
+
     def gorge(self, size: int) -> int:
         return len(bytearray(size))
 
@@ -107,6 +110,15 @@ def test_a_crash_is_a_damaged_file(reader: Isolated, name: str) -> None:
 def test_a_quiet_end_is_a_damaged_file(reader: Isolated) -> None:
     with pytest.raises(DamagedInputError, match="file: is damaged: its reader was ended"):
         reader.call("leave")
+
+
+def test_a_reader_that_waits_for_ever_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolated, "SECONDS", 0.01)
+    with (
+        closing(Isolated(Reader, "file")) as reader,
+        pytest.raises(UnavailableError, match="file: its reader has waited"),
+    ):
+        reader.call("wait")
 
 
 def test_an_endless_loop_is_a_damaged_file(monkeypatch: pytest.MonkeyPatch) -> None:
