@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -31,7 +30,7 @@ from arcsm_cli.evaluation.model_metrics import evaluate
 from arcsm_cli.io.atomic import atomic_output
 from arcsm_cli.io.checkpoint import Checkpoint, save_checkpoint
 from arcsm_cli.io.sample_output import sample_output
-from arcsm_cli.io.streams import label
+from arcsm_cli.io.streams import called, label
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.models.conditional import ConditionalModel
@@ -71,7 +70,7 @@ class Model:
 
     def __repr__(self) -> str:
         size = " x ".join(map(str, self.shape))
-        return f"<{self.kind} model {self.name} of {size}>"
+        return f"<{self.kind} {self.name} of {size}>"
 
     @property
     def kind(self) -> str:
@@ -278,7 +277,7 @@ def load(source: str | os.PathLike[str], *, device: str = "cpu") -> Model:
 
     Example:
         >>> load("arcsm:8gaussians")
-        <ar-csm model arcsm:8gaussians of 2>
+        <ar-csm arcsm:8gaussians of 2>
     """
     checkpoint, network = load_any(source)
     return Model(label(source), checkpoint, network).to(device)
@@ -319,8 +318,12 @@ def train(
         >>> model.sample(2).shape
         torch.Size([2, 2])
     """
-    with TemporaryDirectory(prefix="arcsm-") as folder:
-        spec = data if isinstance(data, str) else _written(data, labels, Path(folder))
+    with (
+        TemporaryDirectory(prefix="arcsm-") as folder,
+        called(f"{folder}/{_ARRAY}.h5", _ARRAY),
+        called(f"{folder}/model.safetensors", "model"),
+    ):
+        spec = data if isinstance(data, str) else _written(data, labels, f"{folder}/{_ARRAY}.h5")
         if isinstance(data, str) and labels is not None:
             raise UsageError("labels: are of examples in memory; DATA have their own")
         file = os.fspath(output) if output is not None else f"{folder}/model.safetensors"
@@ -374,13 +377,12 @@ def _beside(name: str, values: Any, count: int) -> Beside:
     return classes_of(name, [str(value) for value in array])
 
 
-def _written(data: Array, labels: Array | None, folder: Path) -> str:
+def _written(data: Array, labels: Array | None, path: str) -> str:
     """Write examples to a file, which a command reads as it reads any, and return the DATA."""
     examples = Dataset(_ARRAY, _values(data))
     known = None if labels is None else torch.as_tensor(np.asarray(labels))
     if known is not None and (known.shape != (len(examples),) or known.is_floating_point()):
         raise UsageError(f"labels: expected {len(examples)} whole numbers")
-    path = str(folder / f"{_ARRAY}.h5")
     with sample_output(path, examples.shape, []) as append:
         start = 0
         for batch in examples.batches(1024):

@@ -19,11 +19,31 @@ from arcsm_cli.io.streams import label
 class Several(str):
     """DATA that consists of several files; as text, what the user wrote.
 
-    Attributes:
-        words: a specification for each.
+    Arguments:
+        said: the words that the user wrote, some of which may be patterns.
+        words: a specification for each file.
+
+    Example:
+        >>> shards = Several(["a.h5:test", "b.h5:test"])
+        >>> shards.without("test"), shards.without("test").words
+        ('a.h5 b.h5', ('a.h5', 'b.h5'))
     """
 
+    said: tuple[str, ...]
     words: tuple[str, ...]
+
+    def __new__(cls, said: Sequence[str], words: Sequence[str] | None = None) -> Several:
+        """Make one; without patterns both are the same."""
+        found = super().__new__(cls, " ".join(said))
+        found.said, found.words = tuple(said), tuple(said if words is None else words)
+        return found
+
+    def without(self, split: str | None) -> Several:
+        """Return the same without the split that each of them names, if any."""
+        if split is None:
+            return self
+        parts = [[w.removesuffix(f":{split}") for w in each] for each in (self.said, self.words)]
+        return Several(*parts)
 
 
 def together(words: Sequence[str]) -> str:
@@ -33,11 +53,7 @@ def together(words: Sequence[str]) -> str:
         >>> together(["digits"]), together(["a.h5", "b.h5"]).words
         ('digits', ('a.h5', 'b.h5'))
     """
-    if len(words) == 1:
-        return words[0]
-    found = Several(" ".join(words))
-    found.words = tuple(words)
-    return found
+    return words[0] if len(words) == 1 else Several(words)
 
 
 def expanded(spec: str) -> str:
@@ -51,14 +67,11 @@ def expanded(spec: str) -> str:
         MissingInputError: no file fits.
     """
     if isinstance(spec, Several):
-        words = [word for given in spec.words for word in _fitting(given) or [given]]
-    else:
-        words = _fitting(spec)
+        return Several(spec.said, [word for said in spec.said for word in _fitting(said) or [said]])
+    words = _fitting(spec)
     if not words or words == [spec]:
         return spec
-    found = Several(spec)
-    found.words = tuple(words)
-    return words[0] if len(words) == 1 else found
+    return words[0] if len(words) == 1 else Several([spec], words)
 
 
 def _fitting(spec: str) -> list[str]:

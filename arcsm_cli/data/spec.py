@@ -227,7 +227,10 @@ def _in_files(spec: str, options: DataOptions, stream: bool | None) -> TrainingD
                 f"--stream yes: {label(spec)} is not in HDF5 files (.h5), as 'arcsm data' makes"
             )
         return None
-    name = f"{spec.removesuffix(f':{asked}')}" if asked else spec
+    if isinstance(spec, Several):
+        name: str = spec.without(asked)
+    else:
+        name = spec.removesuffix(f":{asked}") if asked else spec
     try:
         files = RowFiles(paths, member, options, name)
     except ArcsmError:
@@ -362,13 +365,14 @@ def _path(path: str, member: str, options: DataOptions) -> _Source:
 
 def _several(spec: Several, options: DataOptions) -> tuple[_Source, str | None]:
     paths, member, asked = _files(spec)
+    name = spec.without(asked)
 
     def load(limit: int | None) -> Dataset:
         from arcsm_cli.data.files import load_file
 
-        return joined([load_file(path, None, options, member) for path in paths], spec).limit(limit)
+        return joined([load_file(path, None, options, member) for path in paths], name).limit(limit)
 
-    return _held(str(spec), load), asked
+    return _held(name, load), asked
 
 
 def _held(name: str, load: Callable[[int | None], Dataset]) -> _Source:

@@ -28,6 +28,11 @@ _BOUNDS = {"train": (0.0, 0.8), "valid": (0.8, 0.9), "test": (0.9, np.inf)}
 _BLOCK = 1 << 22  # bytes hashed at a time
 
 
+def whole_of(name: str) -> str:
+    """Return what to write for all of an input: of several files (`several.Several`), of each."""
+    return " ".join(f"{label(word)}:{ALL}" for word in getattr(name, "said", (name,)))
+
+
 def content_hash(content: bytes | memoryview) -> int:
     """Return 64 bits that depend on the bytes alone."""
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
@@ -75,7 +80,7 @@ def split_rows(hashes: Hashes, split: str, name: str) -> Tensor:
     if not len(rows):
         raise UsageError(
             f"{label(name)}: none of its {len(hashes)} examples falls into ':{split}'; "
-            f"{label(name)}:{ALL} takes all of them"
+            f"{whole_of(name)} takes all of them"
         )
     return torch.from_numpy(rows)
 

@@ -29,7 +29,7 @@ from arcsm_cli.data.options import DataOptions
 from arcsm_cli.data.precision import merged_among
 from arcsm_cli.data.row_files import RowFiles
 from arcsm_cli.data.sketch import with_batch
-from arcsm_cli.data.splits import ALL, Hashes
+from arcsm_cli.data.splits import ALL, Hashes, whole_of
 from arcsm_cli.errors import UsageError
 from arcsm_cli.io.streams import label
 
@@ -221,7 +221,7 @@ def training_parts(files: RowFiles, split: str | None, options: DataOptions) -> 
         if not taken.any():
             raise UsageError(
                 f"{label(name)}: none of its {len(files)} examples falls into ':{split}'; "
-                f"{label(name)}:{ALL} takes all of them"
+                f"{whole_of(name)} takes all of them"
             )
         return StreamedRows(files, taken, f"{name}:{split}")
 

@@ -11,7 +11,7 @@ from typing import Any
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.data.names import SPLITS
 from arcsm_cli.data.sketch import from_json, share_found
-from arcsm_cli.data.splits import ALL, Hashes
+from arcsm_cli.data.splits import Hashes, whole_of
 from arcsm_cli.data.stream import Examples
 from arcsm_cli.io.checkpoint import Checkpoint
 from arcsm_cli.io.streams import label
@@ -80,11 +80,10 @@ class Trained:
         def choose(whole: Dataset) -> str | None:
             if self.share(whole) < _THE_SAME:
                 return None
-            name = label(whole.name)
             note(
                 "takes the test split of %s, since another part of it trained the model; %s is all",
-                name,
-                f"{name}:{ALL}",
+                label(whole.name),
+                whole_of(whole.name),
             )
             return "test"
 

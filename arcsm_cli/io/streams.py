@@ -36,13 +36,28 @@ def show(text: object, limit: int = 60) -> str:
 def label(source: str | os.PathLike[str]) -> str:
     """What messages call an input: its path as given, or ``standard input`` for ``-``.
 
-    A file that `local_input` made or found goes by the name of what it stands for.
+    A file that `local_input` made or found, or that `called` names, goes by the name of what it
+    stands for, with or without a split of it.
     """
     if source == "-":
         return STDIN
     name = os.fspath(source)
-    name = _called.get(name, name)
+    path, colon, split = name.rpartition(":")
+    if name in _called:
+        name = _called[name]
+    elif path in _called:
+        name = f"{_called[path]}{colon}{split}"
     return name if name.isprintable() else ascii(name)
+
+
+@contextmanager
+def called(path: str | os.PathLike[str], name: str) -> Iterator[None]:
+    """While the context lasts, let messages call a file, which may not be there yet, so."""
+    _called[os.fspath(path)] = name
+    try:
+        yield
+    finally:
+        del _called[os.fspath(path)]
 
 
 @contextmanager
@@ -215,11 +230,8 @@ def spooled(stream: Readable, name: str) -> Iterator[Path]:
                     file.write(part)
         except OSError as error:
             raise OutputError(f"{name}: cannot be spooled to {folder}: {_reason(error)}") from error
-        _called[str(path)] = name
-        try:
+        with called(path, name):
             yield path
-        finally:
-            del _called[str(path)]
 
 
 def _reason(error: OSError | ValueError) -> str:

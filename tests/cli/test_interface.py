@@ -112,4 +112,6 @@ def test_what_the_command_refuses_is_raised_and_leaves_nothing_behind(here: Path
         arcsm_cli.train(np.zeros(5))
     with pytest.raises(DamagedInputError):
         arcsm_cli.train(np.full((5, 2), np.nan))
+    with pytest.raises(DamagedInputError, match=r"^array: "):  # not the file that the command reads
+        arcsm_cli.train(np.zeros((5, 2)), given="labels")
     assert not list(here.iterdir())

@@ -8,6 +8,7 @@ import torch
 
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.data.options import DataOptions
+from arcsm_cli.data.several import Several
 from arcsm_cli.data.spec import load_data, load_training
 from arcsm_cli.data.splits import content_hashes, split_rows
 from arcsm_cli.errors import UsageError
@@ -17,7 +18,8 @@ SPLITS = ("train", "valid", "test")
 
 
 def load(spec: object, **given: int) -> Dataset:
-    return load_data(str(spec), DataOptions(**given), default_split="test")  # type: ignore[arg-type]
+    spec = spec if isinstance(spec, Several) else str(spec)
+    return load_data(spec, DataOptions(**given), default_split="test")  # type: ignore[arg-type]
 
 
 def rows_of(values: torch.Tensor) -> set[tuple[float, ...]]:
@@ -54,6 +56,12 @@ def test_a_split_without_examples_is_refused_with_what_to_do(tmp_path: Path) -> 
     assert len(fallen) == 1
     with pytest.raises(UsageError, match=r"x\.npy:all takes all"):
         load_training(str(tmp_path / "x.npy"), DataOptions())
+    np.save(tmp_path / "y.npy", np.zeros((5, 2)))
+    both = Several([f"{tmp_path / name}:{fallen[0]}" for name in ("x.npy", "y.npy")])
+    assert len(load(both)) == 10
+    wrong = Several([word.replace(fallen[0], "valid") for word in both.said])
+    with pytest.raises(UsageError, match=r"x\.npy:all .*y\.npy:all takes all"):
+        load(wrong)
 
 
 def split_rows_or_none(path: Path, split: str) -> torch.Tensor:
