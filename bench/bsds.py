@@ -42,6 +42,7 @@ def trained(
     """Train the model that the options name; x are the held-out patches with their noise."""
     data = Dataset("bsds", values)
     settings: dict[str, Any] = {"batch_size": BATCH, "seed": options.seed, "lr": options.lr}
+    settings |= {"draws": options.draws} if options.model in SCORES else {}
     if options.model in FLOWS:
         shape: dict[str, Any] = {"transforms": options.transforms, "hidden_features": UNITS}
         shape |= {"bins": 8} if options.model == "nsf" else {}
@@ -71,6 +72,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=100_000, help="patches to train on")
     parser.add_argument("--measure", type=int, default=2000, help="patches to measure on")
     parser.add_argument("--lr", type=float, default=2e-2)
+    parser.add_argument("--draws", type=int, default=1, help="noise draws of a score model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--frames", default="linear")
     parser.add_argument("--context-width", type=int, default=8)
