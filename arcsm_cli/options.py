@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from arcsm_cli.errors import DamagedInputError, UsageError
-from arcsm_cli.registry import Registry, any_of
+from arcsm_cli.parts import Registry, any_of
 
 _KEY, _PARTS = "option", "parts"
 _G = TypeVar("_G")

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from arcsm_cli.errors import ArcsmError, DamagedInputError, MissingInputError, UsageError
-from arcsm_cli.registry import Registry
+from arcsm_cli.parts import Registry
 
 
 def load_plugin(name: str) -> Path | None:

@@ -6,7 +6,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ROOMS = (
-    *("errors", "extras", "notices", "registry", "plugins", "options", "randomness", "runtime"),
+    *(
+        "errors",
+        "extras",
+        "notices",
+        "parts",
+        "registry",
+        "plugins",
+        "options",
+        "randomness",
+        "runtime",
+    ),
     *("pretrained", "distributed", "processors", "io", "data", "cli", "models"),
     *("objectives", "sampling", "evaluation", "denoising", "training", "comparisons"),
     *("plotting", "reporting", "app", "commands", "interface"),

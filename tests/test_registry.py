@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from arcsm_cli.registry import CONTEXTS, Registry
+from arcsm_cli.parts import Registry
+from arcsm_cli.registry import CONTEXTS
 
 DECLARED = """
 from dataclasses import dataclass
 from arcsm_cli.models.networks import NetworkOptions
 from arcsm_cli.options import option
-from arcsm_cli.registry import Part
+from arcsm_cli.parts import Part
 
 @dataclass(frozen=True)
 class Options(NetworkOptions):

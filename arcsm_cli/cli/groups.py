@@ -27,7 +27,7 @@ from arcsm_cli.options import (
     registry_of,
     shown,
 )
-from arcsm_cli.registry import Registry, any_of
+from arcsm_cli.parts import Registry, any_of
 
 
 class Without:

@@ -25,7 +25,8 @@ from arcsm_cli.io.streams import label
 from arcsm_cli.models.architecture import ANY
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.options import check_parts
-from arcsm_cli.registry import RULES, any_of
+from arcsm_cli.parts import any_of
+from arcsm_cli.registry import RULES
 
 logger = logging.getLogger(__name__)
 

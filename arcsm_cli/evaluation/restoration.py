@@ -15,7 +15,8 @@ from torch import Tensor
 
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.io.samples import SampleFile
-from arcsm_cli.registry import METRICS, any_of
+from arcsm_cli.parts import any_of
+from arcsm_cli.registry import METRICS
 
 _LEAST_SIDE = 11  # of the window that SSIM looks through
 

@@ -8,7 +8,8 @@ from arcsm_cli.errors import UsageError
 from arcsm_cli.models.base import AutoregressiveModel
 from arcsm_cli.models.mle import ARMLE
 from arcsm_cli.options import flag, options_of
-from arcsm_cli.registry import SAMPLERS, any_of
+from arcsm_cli.parts import any_of
+from arcsm_cli.registry import SAMPLERS
 from arcsm_cli.sampling.draw import Sampler
 
 

@@ -22,7 +22,8 @@ from arcsm_cli.models.architecture import (
 )
 from arcsm_cli.models.config import ModelConfig, noise_levels
 from arcsm_cli.options import Chosen, check_needs, check_parts
-from arcsm_cli.registry import CONTEXTS, LIKELIHOODS, OBJECTIVES, any_of
+from arcsm_cli.parts import any_of
+from arcsm_cli.registry import CONTEXTS, LIKELIHOODS, OBJECTIVES
 from arcsm_cli.training.scaling import scaling_of, warn_of_scales
 
 _LOOKED_AT = 1024  # examples at a time

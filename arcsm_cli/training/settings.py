@@ -8,7 +8,8 @@ from typing import Any, Self
 
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.options import Chosen, check_needs, flag, option, read_fields
-from arcsm_cli.registry import METHODS, OBJECTIVES, Registry
+from arcsm_cli.parts import Registry
+from arcsm_cli.registry import METHODS, OBJECTIVES
 
 SCHEDULES = ("cosine", "constant")
 KEPT = ("last", "best")

@@ -7,7 +7,7 @@ from typing import Any
 
 from arcsm_cli.models.networks import NetworkOptions
 from arcsm_cli.options import option
-from arcsm_cli.registry import Part
+from arcsm_cli.parts import Part
 
 
 def _widths(known: Any) -> tuple[int, ...]:

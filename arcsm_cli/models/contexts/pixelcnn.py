@@ -7,7 +7,7 @@ from functools import partial
 from typing import ClassVar, NamedTuple
 
 from arcsm_cli.models.networks import NetworkOptions, Want, by_size, size_option
-from arcsm_cli.registry import Part
+from arcsm_cli.parts import Part
 
 
 class _Size(NamedTuple):
