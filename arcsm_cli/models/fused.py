@@ -56,8 +56,16 @@ def fused_value(x: Tensor, c: Tensor, features: Tensor | None, p: ScoreParameter
     return value
 
 
-# A compiler would unroll the blocks and lose what they are for.
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+def keep_from_compilers() -> None:
+    """Leave these passes out of what is compiled from now on.
+
+    A compiler would unroll the blocks and lose what they are for. To tell it loads it, which takes
+    seconds: this is for those who compile.
+    """
+    global _apply
+    _apply = torch.compiler.disable(_apply)  # type: ignore[no-untyped-call]
+
+
 def _apply(
     tangent: bool, x: Tensor, c: Tensor, features: Tensor | None, p: ScoreParameters
 ) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from arcsm_cli.data.given import classes, labelled
 from arcsm_cli.models.any_order import random_orders
 from arcsm_cli.models.architecture import ANY
 from arcsm_cli.models.base import AutoregressiveModel
+from arcsm_cli.models.fused import keep_from_compilers
 from arcsm_cli.objectives.noisy_batch import NoisyBatch, perturb
 from arcsm_cli.randomness import Purpose, SampleNoise, generator_for
 from arcsm_cli.registry import OBJECTIVES
@@ -132,5 +133,6 @@ class AutoregressiveTask:
 @functools.cache
 def _compiled(objective: Objective) -> Objective:
     """Return an objective compiled, once a process."""
+    keep_from_compilers()
     compiled: Objective = torch.compile(objective)
     return compiled
