@@ -20,7 +20,7 @@ from arcsm_cli.cli.progress import progress
 from arcsm_cli.cli.table import print_result
 from arcsm_cli.data.options import DataOptions
 from arcsm_cli.denoising.options import Restoring
-from arcsm_cli.errors import UsageError
+from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.options import Given
 
 
@@ -91,8 +91,6 @@ def run(
     from arcsm_cli.models.load import load_model
     from arcsm_cli.runtime import reuse_memory
 
-    if model == "-" and data == "-":
-        raise UsageError("standard input can be read only once")
     check_sample_output(output, force=force)
     torch_device = resolve_device(device)
     reuse_memory()
@@ -101,7 +99,7 @@ def run(
             checkpoint, network = load_model(path)
             digest = sha256_file(path)
         if not isinstance(network, ARCSM):
-            raise UsageError(
+            raise DamagedInputError(
                 f"{label(model)}: denoise takes a score model; this one is of kind {network.kind}"
             )
         network = network.to(torch_device)

@@ -11,7 +11,7 @@ import typer
 from arcsm_cli.cli.invocation import provenance_entry
 from arcsm_cli.cli.options import Force, Output
 from arcsm_cli.cli.progress import Bar, progress
-from arcsm_cli.errors import DamagedInputError, UsageError
+from arcsm_cli.errors import DamagedInputError
 
 if TYPE_CHECKING:
     from arcsm_cli.io.sample_output import Append
@@ -53,8 +53,6 @@ def run(
     from arcsm_cli.io.samples import SampleFile
     from arcsm_cli.io.streams import label, local_input
 
-    if files.count("-") > 1:
-        raise UsageError("FILE -: standard input can be read only once")
     check_sample_output(output, force=force)
     with ExitStack() as stack:
         # One shard is open at a time: there may be more of them than files may be open.

@@ -173,8 +173,6 @@ def run(
     from arcsm_cli.runtime import reuse_memory
 
     sets = list(dict.fromkeys(against or []))
-    if [model, data, reference, calibration, *(against or [])].count("-") > 1:
-        raise UsageError("standard input can be read only once")
     if output == "-" and (json or sets):
         raise UsageError(
             "-o - takes standard output for the scores, so --against and --json need -o FILE"
@@ -231,12 +229,13 @@ def run(
                     "others like the training data"
                 )
             check_alpha(alpha, len(held))
-        inputs = {model: sha256_file(path)}
+        digest = sha256_file(path)
+        inputs = {label(model): digest}
         typical = None
         if needs_reference(names):
             wanted = Request(
                 model_file=model,
-                checkpoint=inputs[model],
+                checkpoint=digest,
                 trained=trained,
                 data=reference,
                 limit=reference_limit,

@@ -16,6 +16,7 @@ from arcsm_cli.cli.options import (
 from arcsm_cli.cli.progress import progress
 from arcsm_cli.data.options import DataOptions
 from arcsm_cli.errors import DamagedInputError, UsageError
+from arcsm_cli.options import given_flags
 
 _MOST_SLICES = 5
 
@@ -154,8 +155,8 @@ def run(
     others = against or []
     if latent and data is None:
         raise UsageError("--latent draws the codes of examples: name them with --data DATA")
-    if [file, model, data, *others].count("-") > 1:
-        raise UsageError("standard input can be read only once")
+    if data is None and (said := given_flags(options)):
+        raise UsageError(f"{said[0]} is of examples: name them with --data DATA")
     if output is None:
         if file == "-":
             raise UsageError("standard input has no name to derive the figure's from: give -o FILE")

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from arcsm_cli.cli.options import Force, Output
-from arcsm_cli.errors import UsageError
 
 
 def run(
@@ -42,8 +41,6 @@ def run(
     from arcsm_cli.io.streams import local_input
     from arcsm_cli.reporting.page import report_page
 
-    if files.count("-") > 1:
-        raise UsageError("FILE -: standard input can be read only once")
     check_output(output, force=force)
     with ExitStack() as stack:
         page = report_page([stack.enter_context(local_input(file)) for file in files])

@@ -1,6 +1,7 @@
 """``arcsm sample``: draw samples from a model."""
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,9 +47,10 @@ def _shard(text: str | None, count: int) -> range:
     return range(count * i // n, count * (i + 1) // n)
 
 
-def _known_rows(source: str, model: Any, name: str) -> "torch.Tensor":
+def _known_rows(source: Path, model: Any, name: str) -> "torch.Tensor":
     """Read what ``--known`` says of examples of a model, (N, *shape) with NaN for the unknown."""
     from arcsm_cli.data.known import read_known
+    from arcsm_cli.io.streams import label
     from arcsm_cli.models.any_order import whole_places
     from arcsm_cli.models.architecture import ANY
 
@@ -59,7 +61,9 @@ def _known_rows(source: str, model: Any, name: str) -> "torch.Tensor":
         )
     rows = read_known(source, model.config.shape, model.config.columns)
     if whole_places(rows.isnan(), model.config.shape) is None:
-        raise UsageError(f"--known {source}: some channels of a pixel are known without the others")
+        raise UsageError(
+            f"--known {label(source)}: some channels of a pixel are known without the others"
+        )
     return rows
 
 
@@ -154,6 +158,7 @@ def run(
     """
     import torch
 
+    from arcsm_cli.data.spec import path_of
     from arcsm_cli.distributed.ranks import joined
     from arcsm_cli.io.atomic import atomic_output, check_output
     from arcsm_cli.io.provenance import extend, sha256_file
@@ -165,15 +170,13 @@ def run(
     from arcsm_cli.sampling.drawer import Drawer
     from arcsm_cli.sampling.given import giving
 
-    if [model, given].count("-") > 1:
-        raise UsageError("standard input can be read only once")
     check_sample_output(output, force=force)
     if png is not None:
         _check_png(str(png), output)
         check_output(str(png), force=force)
     torch_device = resolve_device(device)
     reuse_memory()
-    with joined(torch_device) as ranks:
+    with joined(torch_device) as ranks, ExitStack() as stack:
         with local_input(model) as path:
             checkpoint, network = load_any(path)
             digest = sha256_file(path)
@@ -181,11 +184,14 @@ def run(
         inputs = {label(model): digest}
         rows = None
         if known is not None:
-            rows = _known_rows(known, network, label(model))
-            inputs[label(known)] = sha256_file(known)
+            with local_input(known) as path:
+                rows = _known_rows(path, network, label(model))
+                inputs[label(known)] = sha256_file(path)
             count = count or len(rows)
         if png is not None and not network.config.is_image:
             raise UsageError("--png draws images; 'arcsm plot' draws vectors")
+        if given == "-":  # its spool file stands for it, which can be read twice
+            given = os.fspath(stack.enter_context(local_input(given)))
         conditions = () if isinstance(network, VAE) else network.config.given
         plan = giving(conditions, label(model), labels=labels, source=given, count=count, seed=seed)
         indices = _shard(shard, plan.count)
@@ -203,8 +209,8 @@ def run(
             clip=clip,
             known=rows,
         )
-        if given is not None and os.path.isfile(given):
-            inputs[given] = sha256_file(Path(given))
+        if given is not None and os.path.isfile(file_given := path_of(given) or ""):
+            inputs[label(given)] = sha256_file(file_given)
         entry = provenance_entry(seed=seed, inputs=inputs)
         total = ranks.own_count(len(indices), batch_size) * network.config.dimensions
 

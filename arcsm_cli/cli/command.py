@@ -122,7 +122,7 @@ def _with_common_options(name: str, function: Callable[..., None]) -> Callable[.
     @functools.wraps(function)
     def run(**values: Any) -> None:
         _common_options(**{key: values.pop(key) for key in common})
-        _refuse_shared_stdin(values)
+        _check_stdin(values)
         function(**packed(own.parameters.values(), values))
 
     # What typer reads of a function.
@@ -131,13 +131,14 @@ def _with_common_options(name: str, function: Callable[..., None]) -> Callable[.
     return run
 
 
-def _refuse_shared_stdin(values: dict[str, Any]) -> None:
-    """Refuses ``-`` as an input of several processes: each would get a piece of it, or none."""
-    if invocation().launch.size == 1:
-        return
-    for name, value in values.items():
-        if name != "output" and (value == "-" or (isinstance(value, list) and "-" in value)):
-            raise UsageError("standard input cannot be shared by several processes: name a file")
+def _check_stdin(values: dict[str, Any]) -> None:
+    """Refuses ``-`` as two inputs, or as one of several processes, which would get pieces of it."""
+    inputs = [value for name, value in values.items() if name != "output"]
+    count = sum(v.count("-") if isinstance(v, list) else v == "-" for v in inputs)
+    if count > 1:
+        raise UsageError("standard input can be read only once: name a file for all inputs but one")
+    if count and invocation().launch.size > 1:
+        raise UsageError("standard input cannot be shared by several processes: name a file")
 
 
 class _Command(TyperCommand):

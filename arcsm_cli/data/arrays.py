@@ -35,6 +35,12 @@ _MAX_RATIO, _MAX_SMALL = 100, 2**28  # an .npz larger than both, unpacked, is ta
 _CHUNK = 2**24
 
 
+def is_npy(path: Path) -> bool:
+    """Return whether a file is an .npy file by its first bytes, sound or not."""
+    with open(path, "rb") as file:
+        return file.read(len(NPY_MAGIC)) == NPY_MAGIC
+
+
 def read_npy(path: Path) -> Array:
     """Read an .npy file of plain numbers.
 

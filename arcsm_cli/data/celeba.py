@@ -39,7 +39,8 @@ def load_celeba(split: str, options: DataOptions) -> Dataset:
     names = _partition(folder / PARTITION, _NUMBERS[split])
     paths = [folder / IMAGES / names[row] for row in options.chosen(len(names)).tolist()]
     name = f"celeba:{split}"
-    return Dataset(name, load_images([Picture.at(path) for path in paths], options, name)[0])
+    loaded = load_images([Picture.at(path) for path in paths], options, name)
+    return Dataset(name, loaded.values, skipped=loaded.skipped)
 
 
 def _partition(path: Path, number: str) -> list[str]:

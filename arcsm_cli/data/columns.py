@@ -217,13 +217,25 @@ def check_options(options: DataOptions, kind: str, where: str) -> None:
     """Refuse options that data other than text tables have no use for.
 
     Raises:
-        UsageError: ``--header``; or ``--columns`` or ``--drop`` for images.
+        UsageError: ``--header``; ``--columns`` or ``--drop`` for images; see also `check_size`.
     """
     if options.header is not None:
         raise UsageError(f"--header: {where} is no table in text")
+    check_size(options, kind, where)
     if kind == "image" and (options.columns or options.drop):
         option = "--columns" if options.columns else "--drop"
         raise UsageError(f"{option}: {where} holds images, not vectors")
+
+
+def check_size(options: DataOptions, kind: str, where: str) -> None:
+    """Refuse to crop or resize vectors.
+
+    Raises:
+        UsageError: naming the option.
+    """
+    if kind == "vector" and (options.center_crop, options.resize) != (None, None):
+        option = "--resize" if options.center_crop is None else "--center-crop"
+        raise UsageError(f"{option}: {where} holds vectors, not images")
 
 
 def fitted(data: Dataset, wanted: Sequence[str]) -> Dataset:

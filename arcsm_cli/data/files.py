@@ -1,10 +1,10 @@
 """Data in one file, of whichever format its first bytes tell."""
 
+import os
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +18,6 @@ from arcsm_cli.data.arrays import (
     open_npz,
     read_npy,
 )
-from arcsm_cli.data.conditions import LABELS
 from arcsm_cli.data.dataset import MAX_BYTES, Beside, Dataset
 from arcsm_cli.data.given import as_classes
 from arcsm_cli.data.hdf5 import Hdf5File, is_ours
@@ -26,11 +25,11 @@ from arcsm_cli.data.matlab import MAT_MAGIC, MatFile
 from arcsm_cli.data.named import NamedArrays, choose
 from arcsm_cli.data.options import DEFAULT, DataOptions
 from arcsm_cli.data.precision import narrowed
+from arcsm_cli.data.shelf import Ours
 from arcsm_cli.data.tables import Table, read_table
 from arcsm_cli.data.vision import is_idx, read_idx
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.io.provenance import sha256_file
-from arcsm_cli.io.sample_layout import statistic_of
 from arcsm_cli.io.samples import SampleFile
 from arcsm_cli.io.streams import HDF5_SIGNATURE, UNKNOWN, describe, label, local_input, show
 from arcsm_cli.notices import note
@@ -74,8 +73,6 @@ def load_file(
     """
     with local_input(source) as path:
         if _head(path).startswith(HDF5_SIGNATURE) and not member and is_ours(path):
-            if options.layout is not None or options.value_range is not None:
-                raise UsageError(f"{label(path)}: --layout and --range are of files of others")
             return columns.choose(_samples(path, source, limit, options), options)
         values, labels, beside, table = _load(path, options, member)
         # Last, since a file full of holes takes long to add up and is refused at once.
@@ -139,10 +136,8 @@ def _named(
     arrays: NamedArrays, where: str, options: DataOptions, member: str, *, matlab: bool = False
 ) -> _Found:
     """Read the examples and the labels of a file that holds arrays by name."""
-    asked = next((a.name for a in options.asked if a.labels and a.name != LABELS), None)
-    asked = asked if asked in arrays.names else None
-    name, beside = choose([n for n in arrays.names if n != asked], member, where)
-    beside = asked or beside
+    asked = options.labels_named
+    name, beside = choose(arrays.names, member, where, asked)
     labels, wrong = None, None
     try:
         labels = None if beside is None else arrays.read(beside)
@@ -154,10 +149,10 @@ def _named(
     if labels is not None:
         try:
             found = label_values(labels, len(values), f"{where}, {show(beside)}")
-            return _Found(values, found, (as_classes(asked, found),) if asked else ())
+            return _Found(values, found, (as_classes(asked, found),) if beside == asked else ())
         except DamagedInputError as error:
             wrong = error
-    if wrong is not None and asked:
+    if wrong is not None and beside == asked:
         raise wrong
     if wrong is not None and not member:
         raise DamagedInputError(f"{wrong}; {where}::{name} is without labels")
@@ -176,33 +171,17 @@ def _zip_of(names: list[str]) -> str:
 
 
 def _samples(path: Path, source: str, limit: int | None, options: DataOptions) -> Dataset:
-    where = label(path)
     with SampleFile(path) as file:
-        count = len(file) if limit is None else min(limit, len(file))
-        size = count * int(np.prod(file.shape))
-        if not size or len(file.shape) not in (1, 3):
-            shape = " x ".join(map(str, (len(file), *file.shape)))
+        held = Ours(file, os.fspath(path), options)
+        count = min(held.count, limit or held.count)
+        if count * held.row_bytes > MAX_BYTES:
             raise DamagedInputError(
-                f"{where}: samples of shape {shape}; expected N x D or N x C x H x W, N at least 1"
+                f"{label(path)}: {count} samples do not fit in memory; use a lower --limit"
             )
-        if size * 4 > MAX_BYTES:
-            raise DamagedInputError(
-                f"{where}: {count} samples do not fit in memory; use a lower --limit"
-            )
-        values = torch.empty(count, *file.shape, dtype=torch.float64 if file.wide else None)
+        values = torch.empty(count, *held.shape, dtype=held.dtype)
         for start in range(0, count, _ROWS):
             stop = min(count, start + _ROWS)
-            # pixels of samples may leave [0, 1], being noisy
-            values[start:stop] = torch.from_numpy(file.read(start, stop))
-        labels = None
-        if "labels" in file.names:
-            labels = label_values(file.read(0, count, "labels"), count, f"{where}, labels")
-        # What samples were given, beside labels, is written with their statistics.
-        beside = tuple(
-            Beside(item.name, torch.from_numpy(file.read(0, count, name)).double())
-            for item in options.asked
-            if (name := statistic_of(item.name)) in file.names
-            and item.name not in (file.columns or ())
-        )
-        digest, chain = sha256_file(path), list(file.provenance)
-        return Dataset(source, values, labels, digest, chain, file.columns, beside=beside)
+            values[start:stop] = held.values(start, stop)
+        labels, beside = held.beside(0, count)
+        digest = sha256_file(path)
+        return Dataset(source, values, labels, digest, held.source, held.names, beside=beside)

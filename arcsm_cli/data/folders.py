@@ -137,14 +137,14 @@ class ImageFolder:
         taken = [every[row] for row in rows.tolist()]
         self._say(split, len(pictures), None if labels is None else classes)
         with readable(self.path, taken) as open_to_all:
-            values, places = load_images(open_to_all, options, name)
+            loaded = load_images(open_to_all, options, name)
         return Dataset(
             name,
-            values,
-            None if labels is None else labels[rows][places],
+            loaded.values,
+            None if labels is None else labels[rows][loaded.places],
             "" if self.path.is_dir() else sha256_file(self.path),
             classes=None if labels is None else tuple(classes),
-            skipped=len(taken) - len(set(places.tolist())) if options.skip_damaged else 0,
+            skipped=loaded.skipped,
         )
 
     def _say(self, split: str | None, count: int, classes: list[str] | None) -> None:

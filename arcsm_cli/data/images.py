@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 from queue import SimpleQueue
 from threading import Lock
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as functional
@@ -25,7 +26,7 @@ _GROUP = 512
 
 
 def fit(values: Tensor, options: DataOptions) -> Tensor:
-    """Return images cropped and resized as ``options.center_crop`` and ``resize`` say.
+    """Return images cropped and resized as ``options.center_crop`` and ``resize`` say, if they do.
 
     Arguments:
         values: uint8 or float32, N x C x H x W; the result has the same type and range.
@@ -52,9 +53,21 @@ def fit(values: Tensor, options: DataOptions) -> Tensor:
     return torch.cat(parts)
 
 
-def load_images(
-    pictures: Sequence[Picture], options: DataOptions, name: str
-) -> tuple[Tensor, Tensor]:
+class Loaded(NamedTuple):
+    """Images of several pictures.
+
+    Attributes:
+        values: uint8, or float32 in [0, 1] where another range was given; N x C x H x W.
+        places: which picture each is a page of, int64 (N,).
+        skipped: how many pictures could not be read and were passed over.
+    """
+
+    values: Tensor
+    places: Tensor
+    skipped: int
+
+
+def load_images(pictures: Sequence[Picture], options: DataOptions, name: str) -> Loaded:
     """Decode pictures to one tensor, in the order given: every page of every picture.
 
     Grey images stay grey (C = 1) unless there are colour ones among them.
@@ -64,10 +77,6 @@ def load_images(
         options: The crop and the size (see `fit`), the range, the background, how many images are
             wanted, and whether damaged files are passed over.
         name: The data set, for messages.
-
-    Returns:
-        The images (uint8, or float32 in [0, 1] where ``options`` gives another range; N x C x H x
-        W), and of each of them which picture it is a page of (int64, N).
 
     Raises:
         DamagedInputError: A file is no image of a known format, too large, deeper than 8 bits, or
@@ -105,7 +114,7 @@ def load_images(
         note("%s: images transparent in places: %d, put over %s", label(name), transparent, ground)
     if longest > 1:
         note("%s: every page of a file is an image, up to %d in one", label(name), longest)
-    return values, places
+    return Loaded(values, places, len(damaged))
 
 
 class _Decoders:

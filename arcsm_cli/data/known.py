@@ -10,35 +10,37 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from arcsm_cli.data.arrays import NPY_MAGIC, read_npy
+from arcsm_cli.data.arrays import is_npy, read_npy
 from arcsm_cli.data.tables import read_table
-from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError
-from arcsm_cli.io.streams import label, show
+from arcsm_cli.errors import DamagedInputError, UsageError
+from arcsm_cli.io.streams import label, local_input, show
 
 
-def read_known(source: str, shape: tuple[int, ...], columns: Sequence[str]) -> Tensor:
+def read_known(
+    source: str | os.PathLike[str], shape: tuple[int, ...], columns: Sequence[str]
+) -> Tensor:
     """Return examples (N, *shape), float64 in file units, with NaN for what is not known.
 
     Arguments:
-        source: a table in text, whose columns are some or all of the model's by their names (or all
-            of them without names), and whose empty cells are unknown; or an .npy file of numbers,
-            N examples or one, with NaN for the unknown.
+        source: a path or ``-``: a table in text, whose columns are some or all of the model's by
+            their names (or all of them without names), and whose empty cells are unknown; or an
+            .npy file of numbers, N examples or one, with NaN for the unknown.
         shape: of an example.
         columns: the names of the model's columns, if it has any.
 
     Raises:
-        MissingInputError: there is no such file.
+        MissingInputError: the file does not exist or cannot be read.
         DamagedInputError: it is no such table or array.
         UsageError: it says something of columns that the model does not have.
     """
-    path, where = Path(source), label(source)
-    if not os.path.isfile(path):
-        raise MissingInputError(f"--known {where}: no such file")
-    with open(path, "rb") as file:
-        is_array = file.read(len(NPY_MAGIC)) == NPY_MAGIC
-    if not is_array and len(shape) > 1:
-        raise UsageError(f"--known {where}: of images, give an .npy file with NaN for the unknown")
-    values = _array(path, shape) if is_array else _table(path, shape[0], columns)
+    where = label(source)
+    with local_input(source) as path:
+        is_array = is_npy(path)
+        if not is_array and len(shape) > 1:
+            raise UsageError(
+                f"--known {where}: of images, give an .npy file with NaN for the unknown"
+            )
+        values = _array(path, shape) if is_array else _table(path, shape[0], columns)
     if bool(values.isinf().any()):
         raise DamagedInputError(f"{where}: holds infinite values")
     return values

@@ -28,7 +28,9 @@ class NamedArrays(Protocol):
         """Return one of them."""
 
 
-def choose(names: Collection[str], asked: str, where: str) -> tuple[str, str | None]:
+def choose(
+    names: Collection[str], asked: str, where: str, labels: str = ""
+) -> tuple[str, str | None]:
     """Return the names of the examples and, if there are any, of their labels.
 
     Examples are those asked for; else those called ``images``, ``samples``, ``data`` or ``x``, or
@@ -40,6 +42,7 @@ def choose(names: Collection[str], asked: str, where: str) -> tuple[str, str | N
         names: Those there are.
         asked: The name asked for, empty for none.
         where: The file, for messages.
+        labels: What is asked for as labels, if it is there.
 
     Raises:
         MissingInputError: There is none of the name asked for.
@@ -49,12 +52,14 @@ def choose(names: Collection[str], asked: str, where: str) -> tuple[str, str | N
         >>> choose(["x_train", "y_train", "x_test"], "x_train", "a.npz")
         ('x_train', 'y_train')
     """
-    listed = show(", ".join(list(names)[:_LISTED]) or "none", 200)
+    own = labels if labels in names else None
+    names = [name for name in names if name != own]
+    listed = show(", ".join(names[:_LISTED]) or "none", 200)
     if asked:
         wanted = asked.strip("/")
         if wanted not in names:
             raise MissingInputError(f"{where}: holds no array {show(asked)}; it holds {listed}")
-        return wanted, labels_beside(wanted, names)
+        return wanted, own or labels_beside(wanted, names)
     others = [name for name in names if not _is_labels(name)]
     known = [name for name in others if posixpath.basename(name).lower() in _EXAMPLES] or others
     if len(known) != 1:
@@ -62,12 +67,12 @@ def choose(names: Collection[str], asked: str, where: str) -> tuple[str, str | N
             f"{where}: holds {'several arrays' if names else 'no array of numbers'}"
             + (f": {where}::NAME says which, of {listed}" if names else "")
         )
-    labels = labels_beside(known[0], names)
-    left = [show(name, 40) for name in names if name not in (known[0], labels)]
+    beside = own or labels_beside(known[0], names)
+    left = [show(name, 40) for name in names if name not in (known[0], beside)]
     if left:
-        beside = "" if labels is None else f" with the labels {show(labels, 40)}"
-        note("%s: %s is read%s, not %s", where, show(known[0], 40), beside, ", ".join(left[:8]))
-    return known[0], labels
+        told = "" if beside is None else f" with the labels {show(beside, 40)}"
+        note("%s: %s is read%s, not %s", where, show(known[0], 40), told, ", ".join(left[:8]))
+    return known[0], beside
 
 
 def labels_beside(name: str, names: Collection[str]) -> str | None:

@@ -161,6 +161,11 @@ class DataOptions:
             raise UsageError(f"--given {self.given}: names something twice")
         return tuple(found)
 
+    @property
+    def labels_named(self) -> str:
+        """The column or array that ``labels=NAME`` names; empty if none."""
+        return next((a.name for a in self.asked if a.labels and a.name != LABELS), "")
+
     def told(self, conditions: Conditions) -> DataOptions:
         """The same options with what a model is told of each example; see `given`."""
         if not conditions:

@@ -18,8 +18,8 @@ def read_reference(name: str, like: tuple[int, ...] | None, options: DataOptions
     Arguments:
         name: ``uniform`` (each value drawn by itself) or ``constant-uniform`` (one value for
             each whole example).
-        options: ``limit`` is the number of examples (default 10,000). Example i depends on
-            ``seed`` and i, not on how many are taken.
+        options: ``limit``, or ``shuffle``, is the number of examples (default 10,000). Example i
+            depends on ``seed`` and i, not on how many are taken.
         like: Shape of one example of the model: (C, H, W) or (D,).
 
     Raises:
@@ -27,7 +27,7 @@ def read_reference(name: str, like: tuple[int, ...] | None, options: DataOptions
     """
     if like is None:
         raise UsageError(f"'{name}' takes the shape of a model, and there is none here")
-    count = options.limit or DEFAULT_COUNT
+    count = options.limit or options.shuffle or DEFAULT_COUNT
     if count * int(np.prod(like)) * 4 > MAX_BYTES:
         raise UsageError(f"'{name}': {count} examples do not fit in memory; use a lower --limit")
     stream = np.random.SeedSequence([options.seed, zlib.crc32(name.encode())])

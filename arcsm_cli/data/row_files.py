@@ -21,7 +21,6 @@ from arcsm_cli.data.precision import far_columns, merged_among
 from arcsm_cli.data.several import beside, check_alike, digest_of, sources
 from arcsm_cli.data.shelf import Shard, Shelf
 from arcsm_cli.data.splits import content_hashes, split_numbers
-from arcsm_cli.errors import UsageError
 from arcsm_cli.io.provenance import sha256_file
 from arcsm_cli.io.streams import label
 
@@ -74,6 +73,8 @@ class RowFiles:
             self._shards = [
                 self._shelf.shard(i, options, member) for i in range(len(self._shelf.paths))
             ]
+            for shard in self._shards:
+                shard.check_packing()
             check_alike(self._shards)
             first = self._shards[0]
             self._check(first)
@@ -103,9 +104,6 @@ class RowFiles:
         self._index: Tensor | None = None
         self.columns = first.names
         if vectors:
-            if (options.center_crop, options.resize) != (None, None):
-                option = "--resize" if options.center_crop is None else "--center-crop"
-                raise UsageError(f"{option}: {label(self.name)} holds vectors, not images")
             index = columns.chosen(options, first.names, first.shape[0], where)
             if index is not None:
                 self._index = torch.tensor(index)
@@ -176,9 +174,7 @@ class RowFiles:
         return shard.values(start - first, stop - first)
 
     def _fitted(self, values: Tensor) -> Tensor:
-        options = self._options
-        if (options.center_crop, options.resize) != (None, None):
-            values = fit(values, options)
+        values = fit(values, self._options)
         if self._wide and values.dim() == 2:
             values = values.double() if self.found.wide else values.float()
         return values if self._index is None else values[:, self._index]

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from arcsm_cli.data.arrays import label_count, label_values
-from arcsm_cli.data.conditions import LABELS
 from arcsm_cli.data.dataset import Beside, Dataset, require_finite
 from arcsm_cli.data.given import as_classes
 from arcsm_cli.data.hdf5 import Hdf5File, Hdf5Reader
@@ -89,10 +88,11 @@ class Shelf:
 
     def shard(self, number: int, options: DataOptions, member: str) -> Shard:
         """Open a file; `Ours` and `Others` say what is raised."""
-        where = label(self.paths[number])
-        ours = self._process.call("is_ours", number, name=where) and not member
-        kind = Ours if ours else Others
-        return kind(self.paths[number], _File(self._process, number, where), options, member)
+        path, where = self.paths[number], label(self.paths[number])
+        reader = _File(self._process, number, where)
+        if self._process.call("is_ours", number, name=where) and not member:
+            return Ours(SampleFile(path, reader), path, options)
+        return Others(path, reader, options, member)
 
     def close(self) -> None:
         """End the process."""
@@ -152,42 +152,51 @@ class Shard(ABC):
         values = self.values(start, stop)
         return Dataset(*(self.path, values, labels, "none", self.source, self.names), beside=beside)
 
-    def _check_packing(self, title: str) -> None:
+    def check_packing(self) -> None:
+        """Refuse what takes too much unpacking to be read in blocks.
+
+        Raises:
+            DamagedInputError: With what helps.
+        """
         if self.packed[1] > _MOST_PACKED:
             raise DamagedInputError(
-                f"{label(self.path)}: {show(title)} is compressed in pieces of "
-                f"{self.packed[1] >> 20} MiB, too large to read examples by the way: write it "
-                f"anew with smaller chunks (h5repack), or read it into memory with --stream no"
+                f"{label(self.path)}: is compressed in pieces of {self.packed[1] >> 20} MiB, too "
+                "large to read examples by the way: write it anew with smaller chunks (h5repack), "
+                "or read it into memory with --stream no"
             )
 
 
 class Ours(Shard):
     """A sample file.
 
+    Arguments:
+        file: Open, and kept open by the caller.
+        name: What messages call it.
+        options: Of which ``given`` is read.
+
     Raises:
         DamagedInputError: It holds no examples, or neither vectors nor images.
         UsageError: An option is of files of others.
     """
 
-    def __init__(self, path: str, reader: _File, options: DataOptions, _: str) -> None:
-        where = label(path)
+    def __init__(self, file: SampleFile, name: str, options: DataOptions) -> None:
+        where = label(name)
         if options.layout is not None or options.value_range is not None:
             raise UsageError(f"{where}: --layout and --range are of files of others")
-        self._file, self._options = SampleFile(path, reader), options
-        self.path, self.count, self.shape = path, len(self._file), self._file.shape
+        self._file, self._options = file, options
+        self.path, self.count, self.shape = name, len(file), file.shape
         if not self.count or len(self.shape) not in (1, 3):
             raise DamagedInputError(
                 f"{where}: samples of shape {sides((self.count, *self.shape))}; expected N x D or "
                 "N x C x H x W, N at least 1"
             )
-        self.dtype = torch.float64 if self._file.wide else torch.float32
+        self.dtype = torch.float64 if file.wide else torch.float32
         self.row_bytes = int(np.prod(self.shape)) * self.dtype.itemsize
-        self.packed, self.names = self._file.chunk(), self._file.columns
-        self.source = list(self._file.provenance)
-        self._check_packing("samples")
+        self.packed, self.names = file.chunk(), file.columns
+        self.source = list(file.provenance)
 
     def values(self, start: int, stop: int) -> Tensor:
-        return torch.from_numpy(self._file.read(start, stop))
+        return torch.from_numpy(self._file.read(start, stop))  # noisy pixels may leave [0, 1]
 
     def beside(self, start: int, stop: int) -> tuple[Tensor | None, tuple[Beside, ...]]:
         labels = None
@@ -217,10 +226,8 @@ class Others(Shard):
         self.path, self._options, self.source = path, options, []
         self._file = Hdf5File(Path(path), reader)
         where, names = label(path), self._file.names
-        asked = next((a.name for a in options.asked if a.labels and a.name != LABELS), None)
-        self._asked = asked if asked in names else None
-        self._name, beside = choose([n for n in names if n != self._asked], member, where)
-        beside = self._asked or beside
+        self._name, beside = choose(names, member, where, options.labels_named)
+        self._asked = options.labels_named if beside == options.labels_named else ""
         shape, kind = self._file.declared(self._name)
         self._where = f"{where}, {show(self._name)}"
         if not shape or 0 in shape:
@@ -252,7 +259,6 @@ class Others(Shard):
         self._kind, self._exact = kind, np.float32 if exact else np.float64
         self.row_bytes = int(np.prod(shape[1:])) * kind.itemsize
         self.packed = self._file.chunk(self._name)
-        self._check_packing(self._name)
         self._low, self._high, self._brightest = np.inf, -np.inf, 0
         self._labels: Tensor | None = None
         if beside is not None and any(item.labels for item in options.asked):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from arcsm_cli.data.columns import choose, fitted
+from arcsm_cli.data.columns import check_size, choose, fitted
 from arcsm_cli.data.conditions import Conditions
 from arcsm_cli.data.dataset import MAX_BYTES, Beside, Dataset, Rows, require_finite
 from arcsm_cli.data.folders import ImageFolder
@@ -317,8 +317,8 @@ def _named(name: str, like: tuple[int, ...] | None) -> _Source:
     load = SOURCES[kind]
 
     def read(split: str | None, options: DataOptions) -> Dataset:
-        if split is None:
-            return choose(load(name, like, options), options)
+        if split is None:  # in the shape of the model, with nothing to choose from
+            return choose(load(name, like, options), DataOptions(given=options.given))
         return _finish(choose(_loaded(kind, load(name, split, options)), options), options)
 
     return _Source(name, splits_of(kind), read)
@@ -411,9 +411,6 @@ def _finish(data: Dataset, options: DataOptions) -> Dataset:
     """Apply the choice, the crop and the size; those that have been applied change nothing."""
     if len(rows := options.chosen(len(data))) < len(data):
         data = data.select(rows)
-    if options.center_crop is None and options.resize is None:
-        return data
-    if data.kind == "vector":
-        option = "--resize" if options.center_crop is None else "--center-crop"
-        raise UsageError(f"{option}: {label(data.name)} holds vectors, not images")
-    return replace(data, values=fit(data.values, options))
+    check_size(options, data.kind, label(data.name))
+    values = fit(data.values, options)
+    return data if values is data.values else replace(data, values=values)

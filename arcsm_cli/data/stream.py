@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from arcsm_cli.data.batch import Batch
@@ -23,8 +22,8 @@ from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.data.hdf5 import is_ours
 from arcsm_cli.data.images import fit
 from arcsm_cli.data.options import DataOptions
+from arcsm_cli.data.shelf import Ours
 from arcsm_cli.data.spec import load_data
-from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.io.provenance import sha256_file
 from arcsm_cli.io.samples import SampleFile
 from arcsm_cli.io.streams import label, local_input, sniff
@@ -85,7 +84,8 @@ class SampleStream:
     Raises:
         DamagedInputError: the file holds no examples, or neither vectors nor images, or other
             columns.
-        UsageError: vectors are to be cropped or resized, or have no column that is asked for.
+        UsageError: an option is of other files, vectors are to be cropped or resized, or have no
+            column that is asked for.
     """
 
     def __init__(
@@ -96,27 +96,17 @@ class SampleStream:
         options: DataOptions,
         names: Sequence[str] = (),
     ) -> None:
-        self._file, self._options = file, options
+        self._file, self._options = Ours(file, name, options), options
         self.name, self.digest = name, digest
-        self.source = list(file.provenance)
-        self._count = min(len(file), options.limit or len(file))
-        if not self._count or len(file.shape) not in (1, 3):
-            shape = " x ".join(map(str, (len(file), *file.shape)))
-            raise DamagedInputError(
-                f"{label(name)}: samples of shape {shape}; expected N x D or N x C x H x W, "
-                "N at least 1"
-            )
-        if len(file.shape) == 1 and (options.center_crop, options.resize) != (None, None):
-            option = "--resize" if options.center_crop is None else "--center-crop"
-            raise UsageError(f"{option}: {label(name)} holds vectors, not images")
-        vectors = len(file.shape) == 1
-        check_options(options, "vector" if vectors else "image", label(name))
+        self.source = self._file.source
+        self._count = min(self._file.count, options.limit or self._file.count)
+        vectors, where = len(file.shape) == 1, label(name)
+        check_options(options, "vector" if vectors else "image", where)
         self.columns: tuple[str, ...] | None = None
         self._index: list[int] | None = None
         if vectors:
-            self._index, self.columns = selected(
-                options, file.columns, file.shape[0], names, label(name)
-            )
+            width = file.shape[0]
+            self._index, self.columns = selected(options, file.columns, width, names, where)
         self.shape = tuple(self._values(0, 1).shape[1:])
 
     @property
@@ -141,14 +131,9 @@ class SampleStream:
         return Batch.of(self._values(start, stop))
 
     def _values(self, start: int, stop: int) -> Tensor:
-        stop = min(stop, self._count)
-        # Pixels of samples may leave [0, 1], being noisy.
-        values = torch.from_numpy(self._file.read(start, stop))
-        if (self._options.center_crop, self._options.resize) != (None, None):
-            values = fit(values, self._options)
-        if self._index is not None:
-            values = values[:, self._index]
-        return values
+        values = self._file.values(start, min(stop, self._count))
+        values = fit(values, self._options)
+        return values if self._index is None else values[:, self._index]
 
 
 @contextmanager

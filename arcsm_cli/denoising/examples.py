@@ -50,7 +50,9 @@ def restore_all(
         y = batch.holding(model.sort(corrupted))
         restored = model.unsort(denoiser(y, noise, lambda done: tick(done * batch.size))).cpu()
         if not restored.isfinite().all():
-            raise DamagedInputError("the model's restored values are not finite")
+            raise DamagedInputError(
+                f"{examples.name}: the model's restored values are not finite on these data"
+            )
         if clip and model.config.is_image:
             restored = restored.clamp(0, 1)
         if isinstance(corruption, Mask):  # free of rounding

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from arcsm_cli.data.arrays import read_npy
+from arcsm_cli.data.arrays import is_npy, read_npy
 from arcsm_cli.data.decoding import Picture
 from arcsm_cli.data.images import load_images
 from arcsm_cli.data.options import DataOptions
 from arcsm_cli.data.stream import Examples
 from arcsm_cli.denoising.corruption import Corruption, Gaussian, Mask, SaltPepper
 from arcsm_cli.denoising.restorers import Denoiser, Task
-from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError
-from arcsm_cli.io.streams import label
+from arcsm_cli.errors import DamagedInputError, UsageError
+from arcsm_cli.io.streams import label, local_input
 from arcsm_cli.models.architecture import ANY
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.options import check_parts
@@ -70,22 +68,20 @@ def read_mask(source: str, shape: tuple[int, ...]) -> Tensor:
     """Return which values of an example are hidden, bool of the given shape.
 
     Arguments:
-        source: an .npy file of H x W, C x H x W or D numbers, of which those other than zero are
-            hidden; or an image, whose pixels of 128 or more are.
+        source: a path or ``-``, of an .npy file of H x W, C x H x W or D numbers, of which those
+            other than zero are hidden; or an image, whose pixels of 128 or more are.
         shape: of an example.
 
     Raises:
-        MissingInputError: there is no such file.
+        MissingInputError: the file does not exist or cannot be read.
         DamagedInputError: it is damaged or of another shape.
     """
-    path = Path(source)
-    if not os.path.isfile(path):
-        raise MissingInputError(f"{label(source)}: no such mask")
-    if path.suffix == ".npy":
-        array = read_npy(path)
-        hidden = torch.from_numpy(np.ascontiguousarray(array != 0))
-    else:
-        hidden = load_images([Picture.at(path)], DataOptions(), source)[0][0].amax(0) >= 128
+    with local_input(source) as path:
+        if is_npy(path):
+            hidden = torch.from_numpy(np.ascontiguousarray(read_npy(path) != 0))
+        else:
+            image = load_images([Picture.at(path)], DataOptions(), source).values[0]
+            hidden = image.amax(0) >= 128
     if hidden.shape not in (shape, shape[1:]) or hidden.ndim == 0:
         found, wanted = (" x ".join(map(str, s)) for s in (hidden.shape, shape))
         raise DamagedInputError(f"{label(source)}: the mask is {found}, the examples are {wanted}")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from arcsm_cli.cli.progress import progress
 from arcsm_cli.data.dataset import Dataset
-from arcsm_cli.errors import UsageError
+from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.evaluation.likelihood import log_likelihood
 from arcsm_cli.io.streams import label
 from arcsm_cli.models.architecture import ANY, Quantiles
@@ -52,12 +52,13 @@ def distill(
         chosen: settings of the run.
 
     Raises:
-        UsageError: the model has no scores, is conditioned on what is given, or follows any order.
+        DamagedInputError: the model has no scores.
+        UsageError: it is conditioned on what is given, or follows any order.
         ArcsmError: see `begin` and `carry_on`.
     """
     config = start.config
     if not isinstance(config, ModelConfig) or config.likelihood:
-        raise UsageError(
+        raise DamagedInputError(
             f"{label(start.name)}: distill takes a score model; the samples of others take one "
             "evaluation already"
         )

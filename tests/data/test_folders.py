@@ -159,6 +159,15 @@ def test_damaged_images_are_passed_over_and_counted_where_that_is_asked(
     assert data.labels is not None
     assert data.labels.tolist() == [0, 1]
     assert any("damaged images skipped: 1" in record.getMessage() for record in caplog.records)
+    assert data.skipped == 1
+
+
+def test_pages_beyond_the_limit_are_not_counted_as_damaged(tmp_path: Path) -> None:
+    pages = [Image.new("L", (4, 4), 200) for _ in range(3)]
+    for name in ("a.tif", "b.tif"):
+        pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+    data = load(tmp_path, skip_damaged=True, limit=2)
+    assert (len(data), data.skipped) == (2, 0)
 
 
 def test_a_folder_of_nothing_but_damaged_images_is_refused(tmp_path: Path) -> None:

@@ -211,6 +211,11 @@ def test_reference_examples_depend_on_the_seed_and_their_number_alone(name: str)
     assert not torch.equal(few, other)
 
 
+def test_generated_data_are_as_many_as_are_asked_for_and_have_the_columns_of_the_model() -> None:
+    options = DataOptions(shuffle=7, columns="a,b", header="yes")
+    assert load("uniform", options, like=(2,)).values.shape == (7, 2)
+
+
 @pytest.mark.parametrize("spec", ["uniform", "constant-uniform", "uniform:test"])
 def test_references_need_a_model_and_have_no_splits(spec: str) -> None:
     with pytest.raises(UsageError):

@@ -73,6 +73,18 @@ def test_a_sample_file_streamed_is_the_file_loaded(shape: tuple[int, ...], write
         agree(stream, data)
 
 
+@pytest.mark.parametrize("options", [{"layout": "NHWC"}, {"value_range": "-1,1"}], ids=str)
+def test_options_of_files_of_others_are_refused_streamed_and_loaded(
+    options: dict[str, Any], write: Write
+) -> None:
+    path = str(write((1, 8, 8)))
+    with pytest.raises(UsageError, match="--layout and --range"):
+        load_data(path, DataOptions(**options), default_split="test")
+    stream = open_stream(path, DataOptions(**options), default_split="test")
+    with pytest.raises(UsageError, match="--layout and --range"), stream:
+        pass
+
+
 @pytest.mark.parametrize(
     "options",
     [{"limit": 5}, {"limit": 99}, {"resize": 4}, {"center_crop": 6, "resize": 3, "limit": 9}],

@@ -115,9 +115,12 @@ def test_a_damaged_mask_is_refused(tmp_path: Path, name: str) -> None:
         read_mask(str(tmp_path / name), (1, 4, 6))
 
 
-def test_a_mask_that_is_not_there_is_missing(tmp_path: Path) -> None:
-    for source in (tmp_path / "none.npy", tmp_path):
-        with pytest.raises(MissingInputError):
+def test_a_mask_that_is_not_there_is_missing_and_a_folder_is_none(tmp_path: Path) -> None:
+    for source, error in (
+        (tmp_path / "none.npy", MissingInputError),
+        (tmp_path, DamagedInputError),
+    ):
+        with pytest.raises(error):
             read_mask(str(source), (1, 4, 6))
 
 
