@@ -59,12 +59,13 @@ def _row(name: str) -> dict[str, Any]:
 
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of the table: figures as text, size in MB."""
-    figures = ", ".join(f"{name} {value:.4g}" for name, value in row["metrics"].items())
+    """A row of the table, for a narrow terminal too: figures as text, size in MB."""
+    figures = ", ".join(
+        f"{name} {value:.4g}" for name, value in row["metrics"].items() if name[-3:] != "_se"
+    )
     size = f"{row['bytes'] / 1e6:.1f} MB"
     return {
         "name": row["name"],
-        "kind": row["kind"],
         "size": size,
         "summary": row["summary"],
         "measured": figures,

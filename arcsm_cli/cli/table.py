@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
+_WHOLE = 24  # characters of a name that is not folded, however narrow the terminal
+
+
 def print_result(result: Mapping[str, Any], *, json: bool) -> None:
     """Prints what a command found out.
 
@@ -132,8 +135,13 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> "Table":
     table.add_column("")  # indents the section, as the others are
     for name in names:
         numeric = all(isinstance(row.get(name), int | float | None) for row in rows)
+        # What a row is called stays in one piece, to be copied, if it leaves room for the others.
+        longest = max(len(_shown(row.get(name))) for row in rows)
         table.add_column(
-            _text(one_line(name)), justify="right" if numeric else "left", overflow="fold"
+            _text(one_line(name)),
+            justify="right" if numeric else "left",
+            overflow="fold",
+            no_wrap=name == names[0] and longest <= _WHOLE,
         )
     for row in rows:
         cells = [_shown(row[name]) if name in row else "" for name in names]
