@@ -62,15 +62,21 @@ dd { margin: 0; }
 .commands small { display: block; }
 footer { margin-top: 3rem; padding-top: .75rem; border-top: 1px solid var(--line);
          font-size: .875rem; }
+@media (max-width: 30rem) {
+  table { font-size: .85rem; }
+  th, td { padding-right: .5rem; }
+  td:first-child, th:first-child { min-width: 5.25rem; }
+}
 @media print {
   :root { color-scheme: light; --ink: #000; --soft: #444; --paper: #fff; --line: #bbb;
           --band: #f2f2f2; --accent: #00507f; --other: #a03f00; }
   body { max-width: none; padding: 0; font-size: 10pt; }
   a { text-decoration: none; }
-  h2 { break-after: avoid; margin-top: 1.5rem; }
+  h2, .what { break-after: avoid; }
+  h2 { margin-top: 1.5rem; }
   .figure, .row, li, tr, dl { break-inside: avoid; }
   .wide, .figure { overflow: visible; }
-  .chart img, .images img { max-width: 11cm; }
+  .chart img, .images img { width: auto; max-width: 11cm; max-height: 11cm; }
   .broad img { max-width: 16cm; min-width: 0; }
   .graph rect, .graph circle { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }

@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -90,6 +91,7 @@ def rehearse(
             "steps_timed": taken,
             "seconds_a_step": second,
             "hours_left": second * (total - first) / 3600,
+            "left": str(timedelta(seconds=round(second * (total - first)))),
         },
     }
 
