@@ -22,22 +22,14 @@ from arcsm_cli.registry import OBJECTIVES
 from arcsm_cli.sampling.draw import sample
 from arcsm_cli.sampling.samplers import default_sampler
 from arcsm_cli.training.settings import TrainSettings
-from arcsm_cli.training.task import Objective
+from arcsm_cli.training.task import Objective, Task
 
 _FRAME_EXAMPLES, _FRAME_EXAMPLES_A_DIMENSION = 20_000, 10
 """How many examples frames are fitted to: the larger number, if there are so many."""
 
 
-class AutoregressiveTask:
-    """See `arcsm_cli.training.task.Task`; a stage a noise level where annealing is staged."""
-
-    def curves(self, model: nn.Module) -> tuple[str, ...]:
-        """Return the names of what a step reports."""
-        return ("loss",)
-
-    def betas(self) -> tuple[float, float]:
-        """Return Adam's decay rates."""
-        return 0.9, 0.99
+class AutoregressiveTask(Task):
+    """Models of one dimension after another; a stage a noise level where annealing is staged."""
 
     def groups(self, model: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
         """Return one group of all weights; those without gradient (other stages') stay as is."""
@@ -105,10 +97,6 @@ class AutoregressiveTask:
             model.fit_frames(chosen.holding(model.sort(as_float(chosen.x))))
         return model.initialise(prepared.context_input) or model.config.has_frames
 
-    def figures(self, loss: Tensor) -> tuple[Tensor, ...]:
-        """Return the loss, and once more for its curve."""
-        return loss, loss
-
     def unit(self, model: AutoregressiveModel) -> int:
         """Return D."""
         return model.config.dimensions
@@ -118,16 +106,18 @@ class AutoregressiveTask:
         return bool(model.config.levels[0] > 0)
 
     def pictures(self, model: AutoregressiveModel, seed: int, count: int) -> Tensor | None:
-        """Return images without noise, or None for vectors."""
-        if not model.config.is_image:
-            return None
-        noise = SampleNoise(seed, range(count), model.mean.device)
-        # Images are given nothing, or their labels: these are taken in turn.
-        known = classes(model.config.given)
-        given = labelled(known, torch.arange(count) % known.features) if known else None
-        return sample(
-            model, default_sampler(model), noise, given=given, denoise=model.sigma_min > 0
-        )
+        return pictures_of(model, seed, count)
+
+
+def pictures_of(model: AutoregressiveModel, seed: int, count: int) -> Tensor | None:
+    """Return images (count, C, H, W) without noise, or None for vectors."""
+    if not model.config.is_image:
+        return None
+    noise = SampleNoise(seed, range(count), model.mean.device)
+    # Images are given nothing, or their labels: these are taken in turn.
+    known = classes(model.config.given)
+    given = labelled(known, torch.arange(count) % known.features) if known else None
+    return sample(model, default_sampler(model), noise, given=given, denoise=model.sigma_min > 0)
 
 
 @functools.cache

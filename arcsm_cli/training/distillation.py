@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from arcsm_cli.data.batch import Batch
 from arcsm_cli.models.arcsm import ARCSM
@@ -22,8 +22,8 @@ from arcsm_cli.randomness import Draws, Purpose, SampleNoise
 from arcsm_cli.sampling.draw import sample
 from arcsm_cli.sampling.quantile import exact_quantiles
 from arcsm_cli.sampling.samplers import default_sampler
-from arcsm_cli.training.autoregressive import AutoregressiveTask
-from arcsm_cli.training.task import Objective
+from arcsm_cli.training.autoregressive import pictures_of
+from arcsm_cli.training.task import Objective, Task
 
 QUANTILES = 8  # of a context
 _FARTHEST = 5.0  # standard deviations: the most extreme quantile that is taught
@@ -107,37 +107,21 @@ def quantile_loss(model: ARCSM, lesson: Lesson, random: Draws) -> Tensor:
     return -log_p.mean()
 
 
-class DistillationTask(AutoregressiveTask):
+class DistillationTask(Task):
     """Trains what lies between contexts and knots; the examples are rows of `lessons`."""
-
-    def groups(self, model: nn.Module, settings: Any) -> list[dict[str, Any]]:
-        """Return one group of the weights that are trained."""
-        return [{"params": [w for w in model.parameters() if w.requires_grad]}]
-
-    def stages(self, model: AutoregressiveModel) -> int:
-        """Return that there is one."""
-        return 1
-
-    def trained(self, model: nn.Module, stage: int) -> list[str]:
-        """Return the names of the weights that are trained."""
-        return [name for name, w in model.named_parameters() if w.requires_grad]
 
     def objective(self, settings: Any, *, training: bool) -> Objective:
         """Return the likelihood of the taught quantiles."""
         return quantile_loss
 
-    def prepare(self, model: Any, batch: Batch, *_: Any, training: bool) -> Any:
+    def prepare(self, model: Any, batch: Batch, *_: Any, training: bool) -> Lesson:
         """Return the rows' parts."""
         return Lesson.of(batch.x)
 
-    def fit(self, *_: Any) -> bool:
-        """Do nothing: no weight depends on data before the first step."""
-        return False
-
-    def unit(self, model: AutoregressiveModel) -> int:
-        """Return 1: losses are of a scalar."""
-        return 1
-
-    def noisy(self, model: AutoregressiveModel) -> bool:
+    def noisy(self, model: Any) -> bool:
         """Return that nothing is drawn: rows hold what they teach."""
         return False
+
+    def pictures(self, model: AutoregressiveModel, seed: int, count: int) -> Tensor | None:
+        """Return images without noise, or None for vectors."""
+        return pictures_of(model, seed, count)

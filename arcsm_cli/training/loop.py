@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -31,8 +30,8 @@ class DivergedError(ArcsmError):
     exit_code = 1
 
 
-class Observer(Protocol):
-    """What happens around the steps; the loop itself touches no file and no terminal."""
+class Observer:
+    """What happens around the steps: nothing here; its heirs write files and report."""
 
     def stepped(self, state: TrainState, loss: float) -> None:
         """After each step; the loss is the last one that was read, if not this step's."""
@@ -44,7 +43,8 @@ class Observer(Protocol):
         """When the state is to be saved; it is finite."""
 
     def stop_requested(self) -> bool:
-        """Whether to stop after this step."""
+        """Return whether to stop after this step."""
+        return False
 
 
 def train(state: TrainState, data: Rows, valid: Rows, observer: Observer) -> bool:

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 
 from arcsm_cli.data.dataset import Rows
-from arcsm_cli.training.loop import train
+from arcsm_cli.training.loop import Observer, train
 from arcsm_cli.training.state import TrainState
 
 STEPS = 10
 """Steps that are timed, after one more that is not: the first one sets things up."""
 
 
-class _Clock:
+class _Clock(Observer):
     """An observer of the training loop that times steps and ends it; it keeps nothing."""
 
     def __init__(self, device: torch.device, stop: Callable[[], bool]) -> None:
@@ -30,12 +30,6 @@ class _Clock:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         self.times.append(time.perf_counter())
-
-    def recorded(self, state: TrainState) -> None:
-        pass
-
-    def checkpoint(self, state: TrainState) -> None:
-        pass
 
     def stop_requested(self) -> bool:
         return len(self.times) > STEPS or self._stop()

@@ -27,7 +27,7 @@ from arcsm_cli.notices import note
 from arcsm_cli.options import flag, options_of
 from arcsm_cli.randomness import Purpose, generator_for
 from arcsm_cli.registry import OBJECTIVES
-from arcsm_cli.training.loop import train
+from arcsm_cli.training.loop import Observer, train
 from arcsm_cli.training.settings import DistillSettings, RunSettings, TrainSettings
 from arcsm_cli.training.state import TrainState
 
@@ -72,7 +72,7 @@ def fresh_state(
 
 
 @dataclass
-class Session:
+class Session(Observer):
     """Where a run's results go, and what it tells whom; an observer of the training loop.
 
     Attributes:

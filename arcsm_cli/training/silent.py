@@ -7,13 +7,12 @@ from typing import Any
 
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.models.config import ModelConfig
-from arcsm_cli.training.loop import train
+from arcsm_cli.training.loop import Observer, train
 from arcsm_cli.training.session import fresh_state
 from arcsm_cli.training.settings import TrainSettings
-from arcsm_cli.training.state import TrainState
 
 
-class Follower:
+class Follower(Observer):
     """An observer of the training loop that leaves files and reports to others.
 
     Arguments:
@@ -22,15 +21,6 @@ class Follower:
 
     def __init__(self, stop: Callable[[], bool] = lambda: False) -> None:
         self._stop = stop
-
-    def stepped(self, state: TrainState, loss: float) -> None:
-        pass
-
-    def recorded(self, state: TrainState) -> None:
-        pass
-
-    def checkpoint(self, state: TrainState) -> None:
-        pass
 
     def stop_requested(self) -> bool:
         return self._stop()

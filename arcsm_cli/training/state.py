@@ -61,7 +61,7 @@ class TrainState:
         self.optimizer = torch.optim.Adam(
             self.task.groups(model, settings),
             lr=settings.lr,
-            betas=self.task.betas(),
+            betas=self.task.betas,
             fused=fused,
         )
         self.step = 0

@@ -8,26 +8,23 @@ import torch
 from torch import Generator, Tensor, nn
 
 from arcsm_cli.data.batch import Batch
-from arcsm_cli.data.dataset import Rows
 from arcsm_cli.models.vae import VAE
 from arcsm_cli.objectives.vae import VAELosses, vae_losses
 from arcsm_cli.randomness import SampleNoise
 from arcsm_cli.sampling.latent import sample_vae
 from arcsm_cli.training.settings import VAESettings
-from arcsm_cli.training.task import Objective
+from arcsm_cli.training.task import Objective, Task
 
 
-class VAETask:
-    """See `arcsm_cli.training.task.Task`; the model and its score estimator in one step."""
+class VAETask(Task):
+    """The model and its score estimator in one step; losses are in nats an example."""
 
-    def curves(self, model: nn.Module) -> tuple[str, ...]:
-        """Return the names of what a step reports."""
-        assert isinstance(model, VAE)
+    betas = (0.0, 0.99)
+    """Adam without momentum is RMSprop, with its bias corrected."""
+
+    def curves(self, model: VAE) -> tuple[str, ...]:
+        """Return the names of the model's loss and of its estimator's, if it has one."""
         return ("loss",) if model.scores is None else ("loss", "score_loss")
-
-    def betas(self) -> tuple[float, float]:
-        """Return Adam's decay rates: without momentum it is RMSprop, with its bias corrected."""
-        return 0.0, 0.99
 
     def groups(self, model: nn.Module, settings: VAESettings) -> list[dict[str, Any]]:
         """Return the model's weights and, with a rate of their own, the estimator's."""
@@ -39,17 +36,6 @@ class VAETask:
         if estimator:
             groups.append({"params": estimator, "rate": settings.score_lr / settings.lr})
         return groups
-
-    def stages(self, model: nn.Module) -> int:
-        """Return that there is one."""
-        return 1
-
-    def trained(self, model: nn.Module, stage: int) -> list[str]:
-        """Return the names of all weights."""
-        return [name for name, _ in model.named_parameters()]
-
-    def begin(self, model: VAE, average: dict[str, Tensor], stage: int) -> None:
-        """Do nothing: there is one stage."""
 
     def objective(self, settings: VAESettings, *, training: bool) -> Objective:
         """Return the losses of the model's method and of its score estimator, in one."""
@@ -68,17 +54,9 @@ class VAETask:
         """Return examples as the model sees them: binary ones are drawn afresh."""
         return batch.holding(binarised(model, model.flatten(batch.x), generator))
 
-    def fit(self, model: VAE, data: Rows, prepared: Batch, settings: VAESettings) -> bool:
-        """Do nothing: no weight depends on data before the first step."""
-        return False
-
     def figures(self, loss: VAELosses) -> tuple[Tensor, ...]:
         """Return both losses in one, then each."""
         return tuple(figure for figure in loss if figure is not None)
-
-    def unit(self, model: VAE) -> int:
-        """Return 1: losses are in nats an example."""
-        return 1
 
     def noisy(self, model: VAE) -> bool:
         """Return that codes are drawn."""
