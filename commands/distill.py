@@ -3,8 +3,7 @@
 from arcsm_cli.cli.options import Device, Force, Json, Model, Output, Seed, resolve_device
 from arcsm_cli.models.architecture import Quantiles
 from arcsm_cli.options import Given
-from arcsm_cli.training.run import Keeping, find_place
-from arcsm_cli.training.settings import DistillSettings
+from arcsm_cli.training.settings import DistillSettings, Keeping
 
 
 def run(
@@ -44,6 +43,7 @@ def run(
     """
     from arcsm_cli.distributed.ranks import joined
     from arcsm_cli.runtime import reuse_memory
+    from arcsm_cli.training.run import find_place
     from arcsm_cli.training.settings import Distilling
     from arcsm_cli.training.start import read_start
     from arcsm_cli.training.teaching import distill

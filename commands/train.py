@@ -17,15 +17,15 @@ from arcsm_cli.data.options import DataOptions
 from arcsm_cli.errors import UsageError
 from arcsm_cli.models.architecture import Architecture, Conditionals, Noise
 from arcsm_cli.options import Given
-from arcsm_cli.training.run import (
+from arcsm_cli.training.settings import (
     Beginning,
+    Goal,
     Keeping,
     Reading,
-    find_place,
-    load_examples,
-    run_training,
+    StagedPasses,
+    Training,
+    TrainSettings,
 )
-from arcsm_cli.training.settings import Goal, StagedPasses, Training, TrainSettings
 
 
 def run(
@@ -110,6 +110,7 @@ def run(
         check_dequantizing,
         model_config,
     )
+    from arcsm_cli.training.run import find_place, load_examples, run_training
     from arcsm_cli.training.start import load_start
 
     choices = Choices(**architecture, **conditionals, **noise, objective=goal.objective)

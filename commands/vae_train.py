@@ -12,15 +12,14 @@ from arcsm_cli.cli.options import (
 from arcsm_cli.data.options import DataOptions
 from arcsm_cli.models.vae_config import VAEOptions
 from arcsm_cli.options import Given
-from arcsm_cli.training.run import (
+from arcsm_cli.training.settings import (
     Beginning,
     Keeping,
+    Passes,
     Reading,
-    find_place,
-    load_examples,
-    run_training,
+    VAESettings,
+    VAETraining,
 )
-from arcsm_cli.training.settings import Passes, VAESettings, VAETraining
 
 
 def run(
@@ -62,6 +61,7 @@ def run(
     from arcsm_cli.options import check_needs
     from arcsm_cli.registry import METHODS
     from arcsm_cli.runtime import reuse_memory
+    from arcsm_cli.training.run import find_place, load_examples, run_training
     from arcsm_cli.training.start import load_start
     from arcsm_cli.training.vae_configure import VAEChoices, vae_config
 

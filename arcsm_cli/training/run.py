@@ -1,74 +1,55 @@
-"""What the commands that train share: their options, and a run from them to its last checkpoint."""
+"""A run of a command that trains, from what it is given to its last checkpoint."""
+
+from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from arcsm_cli.cli.invocation import provenance_entry
 from arcsm_cli.cli.progress import progress
 from arcsm_cli.cli.signals import StopFlag
 from arcsm_cli.cli.table import print_result
+from arcsm_cli.data.dataset import Rows
+from arcsm_cli.data.options import DataOptions
+from arcsm_cli.data.several import together
+from arcsm_cli.data.sketch import to_json
+from arcsm_cli.data.spec import TrainingData, load_training
+from arcsm_cli.data.streamed import is_streamed
+from arcsm_cli.distributed.ranks import Ranks
 from arcsm_cli.errors import Interrupted, OutputError, StoppedEarly, UsageError
+from arcsm_cli.io.atomic import check_output
+from arcsm_cli.io.provenance import extend
+from arcsm_cli.io.sample_output import check_ending
+from arcsm_cli.io.streams import label, show
+from arcsm_cli.models.restore import Config
 from arcsm_cli.notices import note
-from arcsm_cli.options import option
+from arcsm_cli.training.loop import train
+from arcsm_cli.training.rehearsal import rehearse
+from arcsm_cli.training.session import (
+    Session,
+    earlier_settings,
+    fresh_state,
+    is_stream,
+    resume_path,
+    resumed_state,
+)
+from arcsm_cli.training.settings import Keeping, Reading, RunSettings
+from arcsm_cli.training.silent import Follower
+from arcsm_cli.training.start import Start
+from arcsm_cli.training.state import TrainState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
-
-    from arcsm_cli.data.dataset import Rows
-    from arcsm_cli.data.options import DataOptions
-    from arcsm_cli.data.spec import TrainingData
-    from arcsm_cli.distributed.ranks import Ranks
-    from arcsm_cli.models.restore import Config
-    from arcsm_cli.training.settings import RunSettings
-    from arcsm_cli.training.start import Start
-    from arcsm_cli.training.state import TrainState
     from arcsm_cli.training.tensorboard import TensorBoard
 
 
-@dataclass(frozen=True)
-class Beginning:
-    """What a run begins with."""
-
-    init: str | None = option(
-        None,
-        "Start from the weights of a model of this architecture, in its data scale.",
-        metavar="MODEL",
-        shown="none",
-    )
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a run reads its data."""
-
-    stream: Literal["yes", "no"] | None = option(
-        None,
-        "Leave DATA in HDF5 files and read batches as they are needed, in another order.",
-        shown="if it takes half of the memory",
-    )
-
-
-@dataclass(frozen=True)
-class Keeping:
-    """What a run keeps of itself while it goes on."""
-
-    resume: bool = option(False, "Go on where MODEL.resume stands; start if there is none.")
-    checkpoint_every: int = option(1000, "Steps between saves.", metavar="N", least=1)
-    dry_run: bool = option(
-        False,
-        "Time ten steps and say what would run, its size, memory and time; write nothing.",
-    )
-    log_dir: Path | None = option(None, "TensorBoard curves and sample grids.", metavar="DIR")
-
-
 def load_examples(
-    data: Sequence[str], options: "DataOptions", reading: Reading, place: "Place"
-) -> "TrainingData":
+    data: Sequence[str], options: DataOptions, reading: Reading, place: Place
+) -> TrainingData:
     """Load what a run is given of DATA.
 
     A run that goes on reads its data as it did before, unless ``reading`` says how.
@@ -79,10 +60,6 @@ def load_examples(
     Raises:
         ArcsmError: see `load_training`.
     """
-    from arcsm_cli.data.several import together
-    from arcsm_cli.data.spec import load_training
-    from arcsm_cli.training.session import earlier_settings
-
     stream = reading.stream
     if stream is None and place.going_on:
         stream = earlier_settings(place.output).get("stream", "no")
@@ -102,7 +79,6 @@ class Place:
         overwrite: files that are there may be replaced.
         dry_run: nothing is written: the run is only found out about.
     """
-
     output: str
     streamed: bool
     going_on: bool
@@ -117,10 +93,6 @@ def find_place(output: str, keeping: Keeping, *, force: bool) -> Place:
         UsageError: ``--resume`` without a file to resume.
         OutputError: an output exists or cannot be created.
     """
-    from arcsm_cli.io.atomic import check_output
-    from arcsm_cli.io.sample_output import check_ending
-    from arcsm_cli.training.session import is_stream, resume_path
-
     streamed, resume = is_stream(output), keeping.resume
     if resume and streamed:
         raise UsageError(f"--resume needs the checkpoint in a file, not -o {output}")
@@ -138,16 +110,16 @@ def find_place(output: str, keeping: Keeping, *, force: bool) -> Place:
 
 def run_training(
     place: Place,
-    config: "Config",
-    settings: "RunSettings",
+    config: Config,
+    settings: RunSettings,
     data: str,
-    given: "TrainingData",
+    given: TrainingData,
     *,
     device: str,
     log_dir: Path | None,
-    ranks: "Ranks",
+    ranks: Ranks,
     json: bool,
-    start: "Start | None" = None,
+    start: Start | None = None,
 ) -> None:
     """Train on DATA from the start or from where a run stands to the last checkpoint.
 
@@ -194,9 +166,8 @@ class Material:
         account: one line on what is learnt from.
         told: what a checkpoint tells of its examples.
     """
-
-    train: "Rows"
-    valid: "Rows"
+    train: Rows
+    valid: Rows
     digest: str
     inputs: dict[str, str]
     chains: list[list[dict[str, Any]]]
@@ -206,12 +177,12 @@ class Material:
 
 def begin(
     place: Place,
-    config: "Config",
-    settings: "RunSettings",
+    config: Config,
+    settings: RunSettings,
     digest: str,
     device: str,
-    tensors: "dict[str, Tensor] | None" = None,
-) -> "tuple[TrainState, list[dict[str, Any]]]":
+    tensors: dict[str, Tensor] | None = None,
+) -> tuple[TrainState, list[dict[str, Any]]]:
     """Return the state that a run begins or goes on with, and the latter's provenance.
 
     Arguments:
@@ -221,8 +192,6 @@ def begin(
     Raises:
         ArcsmError: see `resumed_state`.
     """
-    from arcsm_cli.training.session import fresh_state, resumed_state
-
     if place.going_on:
         return resumed_state(place.output, config, settings, digest, device)
     return fresh_state(config, settings, device, tensors), []
@@ -230,14 +199,14 @@ def begin(
 
 def carry_on(
     place: Place,
-    state: "TrainState",
+    state: TrainState,
     material: Material,
     earlier: list[dict[str, Any]],
     *,
     log_dir: Path | None,
-    ranks: "Ranks",
+    ranks: Ranks,
     json: bool,
-    closing: "Callable[[TrainState], dict[str, float]] | None" = None,
+    closing: Callable[[TrainState], dict[str, float]] | None = None,
 ) -> None:
     """Train from where a state stands, with progress, to the last checkpoint.
 
@@ -249,11 +218,6 @@ def carry_on(
         StoppedEarly, Interrupted: a signal came; with everything saved, with nothing to save.
         ArcsmError: see `train`.
     """
-    from arcsm_cli.io.provenance import extend
-    from arcsm_cli.training.loop import train
-    from arcsm_cli.training.session import Session
-    from arcsm_cli.training.silent import Follower
-
     settings = state.settings
     entry = provenance_entry(seed=settings.seed, inputs=material.inputs)
     total = settings.steps * state.task.stages(state.model)
@@ -306,14 +270,12 @@ def carry_on(
         print_result({"metrics": last, "parameters": parameters} | kept, json=True)
 
 
-def _rehearse(state: "TrainState", material: Material, ranks: "Ranks", *, json: bool) -> None:
+def _rehearse(state: TrainState, material: Material, ranks: Ranks, *, json: bool) -> None:
     """Print what ``--dry-run`` finds out.
 
     Raises:
         Interrupted: a signal came.
     """
-    from arcsm_cli.training.rehearsal import rehearse
-
     with StopFlag() as stop:
         state.share(ranks)
         note("%s", material.account)
@@ -327,11 +289,8 @@ def _rehearse(state: "TrainState", material: Material, ranks: "Ranks", *, json: 
         print_result(found, json=json)
 
 
-def _account(given: "TrainingData") -> str:
+def _account(given: TrainingData) -> str:
     """Say how many examples are trained on, held out, left and skipped."""
-    from arcsm_cli.data.streamed import is_streamed
-    from arcsm_cli.io.streams import label, show
-
     train, valid = given.train, given.valid
     text = f"trains on {len(train)} examples of {label(train.name)}"
     if is_streamed(train):
@@ -353,10 +312,8 @@ def _account(given: "TrainingData") -> str:
     return text
 
 
-def _counts(given: "TrainingData", start: "Start | None") -> dict[str, Any]:
+def _counts(given: TrainingData, start: Start | None) -> dict[str, Any]:
     """Return what a checkpoint tells of its examples."""
-    from arcsm_cli.data.sketch import to_json
-
     found: dict[str, Any] = {
         "used": len(given.train),
         "held_out": len(given.valid),
@@ -370,7 +327,7 @@ def _counts(given: "TrainingData", start: "Start | None") -> dict[str, Any]:
     return found
 
 
-def _board(folder: Path | None) -> "TensorBoard | None":
+def _board(folder: Path | None) -> TensorBoard | None:
     if folder is None:
         return None
     from arcsm_cli.training.tensorboard import TensorBoard

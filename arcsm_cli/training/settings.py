@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, Literal, Self
 
 from arcsm_cli.errors import DamagedInputError, UsageError
 from arcsm_cli.options import Chosen, check_needs, flag, option, read_fields
@@ -15,6 +16,42 @@ SCHEDULES = ("cosine", "constant")
 KEPT = ("last", "best")
 # What may change when a run is continued: how long it lasts and how it reports.
 _FREE = ("steps", "checkpoint_every", "validate_every", "patience")
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a run begins with."""
+
+    init: str | None = option(
+        None,
+        "Start from the weights of a model of this architecture, in its data scale.",
+        metavar="MODEL",
+        shown="none",
+    )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a run reads its data."""
+
+    stream: Literal["yes", "no"] | None = option(
+        None,
+        "Leave DATA in HDF5 files and read batches as they are needed, in another order.",
+        shown="if it takes half of the memory",
+    )
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What a run keeps of itself while it goes on."""
+
+    resume: bool = option(False, "Go on where MODEL.resume stands; start if there is none.")
+    checkpoint_every: int = option(1000, "Steps between saves.", metavar="N", least=1)
+    dry_run: bool = option(
+        False,
+        "Time ten steps and say what would run, its size, memory and time; write nothing.",
+    )
+    log_dir: Path | None = option(None, "TensorBoard curves and sample grids.", metavar="DIR")
 
 
 @dataclass(frozen=True)

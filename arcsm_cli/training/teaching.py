@@ -20,8 +20,8 @@ from arcsm_cli.models.restore import make_model
 from arcsm_cli.notices import note
 from arcsm_cli.randomness import Purpose, generator_for
 from arcsm_cli.training.distillation import lessons, teacher_samples
-from arcsm_cli.training.run import Keeping, Material, Place, begin, carry_on
-from arcsm_cli.training.settings import Distilling, DistillSettings
+from arcsm_cli.training.run import Material, Place, begin, carry_on
+from arcsm_cli.training.settings import Distilling, DistillSettings, Keeping
 from arcsm_cli.training.start import Start
 from arcsm_cli.training.state import TrainState
 
