@@ -2,27 +2,101 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Annotated, Any, Literal
 
 import typer
 
 from arcsm_cli.cli.groups import Without
 from arcsm_cli.cli.invocation import provenance_entry
-from arcsm_cli.cli.options import (
-    Device,
-    Force,
-    Json,
-    Output,
-    resolve_device,
-)
+from arcsm_cli.cli.options import Device, Force, Json, Output, resolve_device
 from arcsm_cli.cli.progress import progress
 from arcsm_cli.cli.table import print_result
 from arcsm_cli.data.options import DataOptions
 from arcsm_cli.errors import UsageError
-from arcsm_cli.options import given_flags
+from arcsm_cli.options import Given, flag, given_flags, option
 
 _MOST = 64  # values in a list
+_WHOLE = {"seeds": (0, 2**31 - 1), "dims": (2, 5000), "projections": (1, 10_000)}
+"""Options that are lists of whole numbers, and the least and the largest of these."""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What of an experiment's settings the command line changes; lists as texts."""
+
+    seeds: str | None = option(
+        None,
+        "Repeats, each with its own weights, data and draws.",
+        metavar="N,N,...",
+        shown="0,1,2; fewer with --quick",
+    )
+    dims: str | None = option(
+        None,
+        "Dimensions of gaussian:D (cost, variance, convergence).",
+        metavar="D,D,...",
+        shown="by NAME",
+    )
+    data: str | None = option(
+        None,
+        "What to train on (likelihood, orders; two-d: names with commas).",
+        metavar="DATA",
+        shown="digits; two-d all seven sets",
+    )
+    methods: str | None = option(
+        None,
+        "What to compare (cost, two-d; there mle K is a baseline of K components).",
+        metavar="M,M,...",
+        shown="by NAME",
+    )
+    steps: int | None = option(
+        None,
+        "Steps of training; cost: iterations timed; variance: draws.",
+        metavar="N",
+        least=2,
+        shown="by NAME",
+    )
+    lr: float | None = option(
+        None,
+        "Learning rate of Adam (all but cost and variance).",
+        metavar="RATE",
+        above=0,
+        shown="by NAME",
+    )
+    batch_size: int | None = option(None, "Examples a step.", metavar="N", least=2, shown="by NAME")
+    sigmas: str | None = option(
+        None,
+        "Noise of dsm (variance, convergence, likelihood).",
+        metavar="S,S,...",
+        shown="by NAME",
+    )
+    projections: str | None = option(
+        None,
+        "Projections of ssm (variance, convergence, likelihood).",
+        metavar="M,M,...",
+        shown="by NAME",
+    )
+    noise: float | None = option(
+        None,
+        "Noise that the data carry (likelihood), in the scale [-1, 1] of images.",
+        metavar="SIGMA",
+        above=0,
+        shown="0.2",
+    )
+    memory_limit: float | None = option(
+        None,
+        "Memory that a method's process may hold (cost).",
+        metavar="GIB",
+        above=0,
+        shown="4",
+    )
+    time_limit: float | None = option(
+        None,
+        "Seconds by the clock that an iteration may take (cost).",
+        metavar="SECONDS",
+        above=0,
+        shown="120; quick 20",
+    )
 
 
 def run(
@@ -35,112 +109,7 @@ def run(
     quick: Annotated[
         bool, typer.Option("--quick", help="A small version that ends within two minutes.")
     ] = False,
-    seeds: Annotated[
-        str | None,
-        typer.Option(
-            "--seeds",
-            metavar="N,N,...",
-            show_default="0,1,2; fewer with --quick",
-            help="Repeats, each with its own weights, data and draws.",
-        ),
-    ] = None,
-    dims: Annotated[
-        str | None,
-        typer.Option(
-            "--dims",
-            metavar="D,D,...",
-            show_default="by NAME",
-            help="Dimensions of gaussian:D (cost, variance, convergence).",
-        ),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            metavar="DATA",
-            show_default="digits; two-d all seven sets",
-            help="What to train on (likelihood, orders; two-d: names with commas).",
-        ),
-    ] = None,
-    methods: Annotated[
-        str | None,
-        typer.Option(
-            "--methods",
-            metavar="M,M,...",
-            show_default="by NAME",
-            help="What to compare (cost, two-d; there mle K is a baseline of K components).",
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            "--steps",
-            metavar="N",
-            min=2,
-            show_default="by NAME",
-            help="Steps of training; cost: iterations timed; variance: draws.",
-        ),
-    ] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option(
-            "--lr",
-            metavar="RATE",
-            show_default="by NAME",
-            help="Learning rate of Adam (all but cost and variance).",
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            "--batch-size", metavar="N", min=2, show_default="by NAME", help="Examples a step."
-        ),
-    ] = None,
-    sigmas: Annotated[
-        str | None,
-        typer.Option(
-            "--sigmas",
-            metavar="S,S,...",
-            show_default="by NAME",
-            help="Noise of dsm (variance, convergence, likelihood).",
-        ),
-    ] = None,
-    projections: Annotated[
-        str | None,
-        typer.Option(
-            "--projections",
-            metavar="M,M,...",
-            show_default="by NAME",
-            help="Projections of ssm (variance, convergence, likelihood).",
-        ),
-    ] = None,
-    noise: Annotated[
-        float | None,
-        typer.Option(
-            "--noise",
-            metavar="SIGMA",
-            show_default="0.2",
-            help="Noise that the data carry (likelihood), in the scale [-1, 1] of images.",
-        ),
-    ] = None,
-    memory_limit: Annotated[
-        float | None,
-        typer.Option(
-            "--memory-limit",
-            metavar="GIB",
-            show_default="4",
-            help="Memory that a method's process may hold (cost).",
-        ),
-    ] = None,
-    time_limit: Annotated[
-        float | None,
-        typer.Option(
-            "--time-limit",
-            metavar="SECONDS",
-            show_default="120; quick 20",
-            help="Seconds by the clock that an iteration may take (cost).",
-        ),
-    ] = None,
+    changes: Given[Changes],
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
@@ -176,30 +145,23 @@ def run(
     from arcsm_cli.io.comparison_file import Comparison, save_comparison
     from arcsm_cli.runtime import reuse_memory
 
-    given: dict[str, Any] = {
-        "seeds": _integers("--seeds", seeds, 0, 2**31 - 1),
-        "dims": _integers("--dims", dims, 2, 5000),
-        "data": data,
-        "methods": None if methods is None else tuple(dict.fromkeys(methods.split(","))),
-        "steps": steps,
-        "lr": _positive("--lr", lr),
-        "batch_size": batch_size,
-        "sigmas": _numbers("--sigmas", sigmas),
-        "projections": _integers("--projections", projections, 1, 10_000),
-        "noise": _positive("--noise", noise),
-        "memory_limit": _positive("--memory-limit", memory_limit),
-        "time_limit": _positive("--time-limit", time_limit),
-    }
+    given: dict[str, Any] = dict(changes)
+    for field, bounds in _WHOLE.items():
+        if field in given:
+            given[field] = _integers(field, given[field], *bounds)
+    if "methods" in given:
+        given["methods"] = tuple(dict.fromkeys(given["methods"].split(",")))
+    if "sigmas" in given:
+        given["sigmas"] = _numbers("sigmas", given["sigmas"])
     if output == "-" and json:
         raise UsageError("-o - takes standard output for the results, so --json needs -o FILE")
     check_output(output, force=force)
     module = experiment(name)
     settings = module.QUICK if quick else module.Settings()
     known = {field.name for field in fields(settings)}
-    given = {key: value for key, value in given.items() if value is not None}
     for key in given:
         if key not in known:
-            raise UsageError(f"--{key.replace('_', '-')} has no meaning for {name}")
+            raise UsageError(f"{flag(key)} has no meaning for {name}")
     if "options" in known:
         given["options"] = options
     elif said := given_flags(options):
@@ -230,29 +192,21 @@ def _track(jobs: Sequence[Any]) -> Iterator[Any]:
             bar.update()
 
 
-def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
-    if text is None:
-        return None
+def _numbers(field: str, text: str) -> tuple[float, ...]:
     try:
         values = tuple(float(part) for part in text.split(","))
     except ValueError:
         values = ()
     if not 1 <= len(values) <= _MOST or not all(0 < v < math.inf for v in values):
-        raise UsageError(f"{option} {text}: expected positive numbers such as 0.01,0.1")
+        raise UsageError(f"{flag(field)} {text}: expected positive numbers such as 0.01,0.1")
     return tuple(dict.fromkeys(values))
 
 
-def _integers(option: str, text: str | None, low: int, high: int) -> tuple[int, ...] | None:
-    if text is None:
-        return None
+def _integers(field: str, text: str, low: int, high: int) -> tuple[int, ...]:
     parts = text.split(",")
     values = [int(part) for part in parts if part.isdecimal() and len(part) < 12]
     if len(values) < len(parts) or len(parts) > _MOST or not all(low <= v <= high for v in values):
-        raise UsageError(f"{option} {text}: expected whole numbers from {low} on, such as 2,10")
-    return tuple(dict.fromkeys(values)) if option == "--seeds" else tuple(sorted(set(values)))
-
-
-def _positive(option: str, value: float | None) -> float | None:
-    if value is not None and not 0 < value < math.inf:
-        raise UsageError(f"{option} {value:g}: expected a positive number")
-    return value
+        raise UsageError(
+            f"{flag(field)} {text}: expected whole numbers from {low} on, such as 2,10"
+        )
+    return tuple(dict.fromkeys(values)) if field == "seeds" else tuple(sorted(set(values)))

@@ -79,6 +79,7 @@ class Place:
         overwrite: files that are there may be replaced.
         dry_run: nothing is written: the run is only found out about.
     """
+
     output: str
     streamed: bool
     going_on: bool
@@ -166,6 +167,7 @@ class Material:
         account: one line on what is learnt from.
         told: what a checkpoint tells of its examples.
     """
+
     train: Rows
     valid: Rows
     digest: str
