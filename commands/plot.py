@@ -2,23 +2,79 @@
 
 import math
 import os
+from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from arcsm_cli.cli.groups import Without
-from arcsm_cli.cli.options import (
-    Device,
-    Force,
-    resolve_device,
-)
+from arcsm_cli.cli.options import Device, Force, resolve_device
 from arcsm_cli.cli.progress import progress
 from arcsm_cli.data.options import DataOptions
 from arcsm_cli.errors import DamagedInputError, UsageError
-from arcsm_cli.options import given_flags
+from arcsm_cli.io.streams import label
+from arcsm_cli.options import Given, flag, given_flags, option
 
 _MOST_SLICES = 5
+_TAKES = {
+    "results of compare": (),
+    "samples": ("model", "scale", "count", "columns"),
+    "scores --against others": ("against",),
+    "a checkpoint": ("density", "slices", "scale"),
+    "a VAE with --data": ("data", "latent", "count", "columns"),
+}
+"""Of what is drawn the options."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What of a file is drawn, and how."""
+
+    model: str | None = option(
+        None,
+        "Draw this model's density under samples of one or two dimensions.",
+        metavar="CHECKPOINT",
+    )
+    density: bool = option(
+        False, "Of a checkpoint of one or two dimensions, draw the density, not the training."
+    )
+    slices: str | None = option(
+        None,
+        "With --density in two dimensions, also draw the second variable's density given these "
+        "values of the first.",
+        metavar="X,X,...",
+    )
+    scale: Literal["density", "nats"] | None = option(
+        None,
+        "Show densities, or their logarithms in nats, where the tails are seen.",
+        shown="density",
+    )
+    count: int | None = option(
+        None,
+        "Draw the first N samples, or examples of DATA.",
+        metavar="N",
+        least=1,
+        flags=("--count", "-n"),
+        shown="64 images, 10000 points, 2000 over a heat map; of DATA 16, 5000 codes",
+    )
+    columns: int | None = option(
+        None, "Images in a row.", metavar="N", least=1, shown="about square"
+    )
+    against: list[str] | None = option(
+        None,
+        "Of what ood-score wrote, draw ROC curves and histograms against these.",
+        metavar="SCORES",
+        shown="none",
+    )
+    data: str | None = option(
+        None,
+        "Of a VAE, draw examples of DATA, their reconstructions, and samples.",
+        metavar="DATA",
+    )
+    latent: bool = option(
+        False, "With --data, draw the codes of the examples: the aggregate posterior."
+    )
 
 
 def run(
@@ -36,82 +92,7 @@ def run(
             help="Where the figure goes: .png, .pdf or .svg; - is stdout, as PNG.",
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            metavar="CHECKPOINT",
-            help="Draw this model's density under samples of one or two dimensions.",
-        ),
-    ] = None,
-    density: Annotated[
-        bool,
-        typer.Option(
-            "--density",
-            help="Of a checkpoint of one or two dimensions, draw the density, not the training.",
-        ),
-    ] = False,
-    slices: Annotated[
-        str | None,
-        typer.Option(
-            "--slices",
-            metavar="X,X,...",
-            help="With --density in two dimensions, also draw the second variable's density given "
-            "these values of the first.",
-        ),
-    ] = None,
-    scale: Annotated[
-        Literal["density", "nats"] | None,
-        typer.Option(
-            "--scale",
-            show_default="density",
-            help="Show densities, or their logarithms in nats, where the tails are seen.",
-        ),
-    ] = None,
-    count: Annotated[
-        int | None,
-        typer.Option(
-            "--count",
-            "-n",
-            metavar="N",
-            min=1,
-            show_default="64 images, 10000 points, 2000 over a heat map; of DATA 16, 5000 codes",
-            help="Draw the first N samples, or examples of DATA.",
-        ),
-    ] = None,
-    columns: Annotated[
-        int | None,
-        typer.Option(
-            "--columns",
-            metavar="N",
-            min=1,
-            show_default="about square",
-            help="Images in a row.",
-        ),
-    ] = None,
-    against: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--against",
-            metavar="SCORES",
-            show_default="none",
-            help="Of what ood-score wrote, draw ROC curves and histograms against these.",
-        ),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            metavar="DATA",
-            help="Of a VAE, draw examples of DATA, their reconstructions, and samples.",
-        ),
-    ] = None,
-    latent: Annotated[
-        bool,
-        typer.Option(
-            "--latent", help="With --data, draw the codes of the examples: the aggregate posterior."
-        ),
-    ] = False,
+    picture: Given[Picture],
     device: Device = "auto",
     force: Force = False,
     options: Annotated[DataOptions, Without("limit", "columns")],
@@ -141,7 +122,7 @@ def run(
     """
     from arcsm_cli.io.atomic import atomic_output, check_output
     from arcsm_cli.io.comparison_file import is_comparison
-    from arcsm_cli.io.streams import label, local_input, sniff
+    from arcsm_cli.io.streams import local_input, sniff
     from arcsm_cli.plotting.by_kind import (
         figure_of_checkpoint,
         figure_of_comparison,
@@ -152,8 +133,8 @@ def run(
     from arcsm_cli.plotting.figure import figure_format
     from arcsm_cli.pretrained import PREFIX, is_name
 
-    others = against or []
-    if latent and data is None:
+    data = picture.get("data")
+    if "latent" in picture and data is None:
         raise UsageError("--latent draws the codes of examples: name them with --data DATA")
     if data is None and (said := given_flags(options)):
         raise UsageError(f"{said[0]} is of examples: name them with --data DATA")
@@ -164,65 +145,46 @@ def run(
         named = file.removeprefix(PREFIX) if is_name(file) else file.rstrip(os.sep)
         output = os.path.splitext(named)[0] + ".png"
     form = figure_format(output)
-    values = _slice_values(slices)
+    slices = _slice_values(picture["slices"]) if "slices" in picture else []
     check_output(output, force=force)
-    computes = density or model is not None or data is not None
+    computes = not picture.keys().isdisjoint(("density", "model", "data"))
     device = resolve_device(device) if computes else "cpu"
     track = partial(progress, description="evaluating")
+    chosen: dict[str, Any] = {name: picture.get(name) for name in ("scale", "count", "columns")}
     with local_input(file) as path:
         kind = sniff(path)
         if kind == "samples" and is_comparison(path):
-            given = (model, scale, count, columns, slices, against, data)
-            if density or any(value is not None for value in given):
-                raise UsageError(
-                    f"{label(file)} holds results of compare: its figure has no options"
-                )
+            _check(picture, "results of compare", file)
             write = figure_of_comparison(path)
+        elif kind == "samples" and "against" in picture:
+            _check(picture, "scores --against others", file)
+            write = figure_of_scores(path, picture["against"])
         elif kind == "samples":
-            if density or values:
-                raise UsageError(f"{label(file)} holds samples; --density is for checkpoints")
-            if data is not None:
-                raise UsageError(f"{label(file)} holds samples; --data is for a VAE")
-            if others and (model, scale, count, columns) != (None, None, None, None):
-                raise UsageError("--against draws scores: without options of other figures")
-            write = (
-                figure_of_scores(path, others)
-                if others
-                else figure_of_samples(
-                    path,
-                    model=model,
-                    scale=scale,
-                    count=count,
-                    columns=columns,
-                    device=device,
-                    track=track,
-                )
+            _check(picture, "samples", file)
+            write = figure_of_samples(
+                path, model=picture.get("model"), **chosen, device=device, track=track
+            )
+        elif kind == "checkpoint" and data is not None:
+            _check(picture, "a VAE with --data", file)
+            write = figure_of_vae(
+                path,
+                data,
+                options,
+                latent="latent" in picture,
+                count=chosen["count"],
+                columns=chosen["columns"],
+                device=device,
             )
         elif kind == "checkpoint":
-            others_given = (
-                (model, against) if data is not None else (model, count, columns, against)
+            _check(picture, "a checkpoint", file)
+            write = figure_of_checkpoint(
+                path,
+                density="density" in picture,
+                slices=slices,
+                scale=chosen["scale"],
+                device=device,
+                track=track,
             )
-            if any(value is not None for value in others_given):
-                raise UsageError(
-                    f"{label(file)} is a checkpoint; --model, --count, --columns and --against are "
-                    "for samples"
-                )
-            if data is not None:
-                if density or values or scale is not None:
-                    raise UsageError("--data draws a VAE: without --density, --slices and --scale")
-                write = figure_of_vae(
-                    path,
-                    data,
-                    options,
-                    latent=latent,
-                    count=count,
-                    columns=columns,
-                    device=device,
-                )
-            else:
-                write = figure_of_checkpoint(
-                    path, density=density, slices=values, scale=scale, device=device, track=track
-                )
         else:
             raise DamagedInputError(
                 f"{label(file)}: neither a checkpoint (safetensors) nor samples (HDF5) of arcsm"
@@ -231,9 +193,14 @@ def run(
             write(target, form)
 
 
-def _slice_values(text: str | None) -> list[float]:
-    if text is None:
-        return []
+def _check(picture: dict[str, Any], drawn: str, file: str) -> None:
+    """Refuse options that what is drawn of a file has no use for."""
+    for name in picture:
+        if name not in _TAKES[drawn]:
+            raise UsageError(f"{label(file)}: {flag(name)} is not for {drawn}")
+
+
+def _slice_values(text: str) -> list[float]:
     try:
         values = [float(part) for part in text.split(",")]
     except ValueError:

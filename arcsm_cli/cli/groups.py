@@ -137,7 +137,9 @@ def _flags_of_parts(registry: Registry) -> Iterator[_Flag]:
 
 
 def _shown(item: _Flag) -> str:
-    return shown(item.default) if item.known.shown is None else item.known.shown
+    if item.known.shown is None:
+        return "" if item.default is None else shown(item.default)
+    return item.known.shown
 
 
 def _parameter(item: _Flag, is_open: bool) -> inspect.Parameter:
