@@ -31,13 +31,12 @@ def quadrature_log_likelihood(
         level: index into the model's noise levels.
         points: G, grid points for each conditional.
     """
-    batch = Batch.of(batch)
     return _in_blocks(
-        ConditionalModel(model).of_examples(batch),
-        batch.x.flatten(),
+        model,
+        batch,
         max(1, _EVALUATIONS // points),
         lambda part, v: log_density(part.at(model.levels[level], level), v, points=points),
-    ).view_as(batch.x)
+    )
 
 
 @torch.no_grad()
@@ -56,13 +55,12 @@ def flow_log_likelihood(
         steps: Runge-Kutta steps.
         points: grid points for the density at the first level.
     """
-    batch = Batch.of(batch)
     return _in_blocks(
-        ConditionalModel(model).of_examples(batch),
-        batch.x.flatten(),
+        model,
+        batch,
         _EVALUATIONS // 8,
         lambda part, v: _flow(part, v, steps=steps, points=points),
-    ).view_as(batch.x)
+    )
 
 
 def _flow(rows: Conditionals, x: Tensor, *, steps: int, points: int) -> Tensor:
@@ -103,16 +101,19 @@ def flow_up(
 
 
 def _in_blocks(
-    rows: Conditionals,
-    values: Tensor,
+    model: ARCSM,
+    batch: Batch | Tensor,
     size: int,
     evaluate: Callable[[Conditionals, Tensor], Tensor],
 ) -> Tensor:
+    """Return what is evaluated of ``size`` conditionals and their values at a time, (B, D)."""
+    batch = Batch.of(batch)
+    rows, values = ConditionalModel(model).of_examples(batch), batch.x.flatten()
     parts = [
         evaluate(rows.rows(slice(i, i + size)), values[i : i + size])
         for i in range(0, len(values), size)
     ]
-    return torch.cat(parts)
+    return torch.cat(parts).view_as(batch.x)
 
 
 @torch.no_grad()
@@ -124,13 +125,12 @@ def spline_log_likelihood(model: ARCSM, batch: Batch | Tensor) -> Tensor:
     Arguments:
         batch: (B, D), data plus noise of the last level.
     """
-    batch = Batch.of(batch)
     return _in_blocks(
-        ConditionalModel(model).of_examples(batch),
-        batch.x.flatten(),
+        model,
+        batch,
         _EVALUATIONS // 8,
         lambda part, v: part.quantiles().log_density(v[:, None])[:, 0],
-    ).view_as(batch.x)
+    )
 
 
 @torch.no_grad()

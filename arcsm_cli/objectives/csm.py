@@ -27,9 +27,7 @@ def csm(model: ARCSM, batch: NoisyBatch, random: Draws) -> Tensor:
     is the same, and so is its gradient; lambda = 0 is csm, 1 is dsm up to a constant, and the best
     one (see `PosteriorShares`) leaves less variance than either.
     """
-    c = model.contexts(batch.context_input, batch.level)
-    c = c.expand(*batch.score_input.shape, c.shape[-1])
-    batch, share = near_scales(model, batch, c)
+    batch, c, share = near_scales(model, batch)
     s, ds = model.score_and_derivative(batch.score_input, c, batch.sigma, batch.level)
     weight = share * torch.where(batch.sigma > 0, batch.sigma.square(), 1.0)
     if model.shares is None:

@@ -16,8 +16,6 @@ def dsm(model: ARCSM, batch: NoisyBatch, random: Draws) -> Tensor:
     Same minimiser as `csm` of the noise-perturbed conditionals, and no derivative is needed; the
     noise level must be positive.
     """
-    c = model.contexts(batch.context_input, batch.level)
-    c = c.expand(*batch.score_input.shape, c.shape[-1])
-    batch, weight = near_scales(model, batch, c)
+    batch, c, weight = near_scales(model, batch)
     s = model.score(batch.score_input, c, batch.sigma, batch.level)
     return (weight * 0.5 * (batch.sigma * s + batch.noise).square()).sum(-1).mean()

@@ -34,9 +34,7 @@ def ssm(model: ARCSM, batch: NoisyBatch, random: Draws) -> Tensor:
     origin = torch.zeros_like(batch.context_input.x).requires_grad_()
     with differentiable_twice():
         moved = batch.context_input.holding(batch.context_input.x + origin)
-        c = model.contexts(moved, batch.level)
-        c = c.expand(*batch.score_input.shape, c.shape[-1])
-        batch, share = near_scales(model, batch, c)
+        batch, c, share = near_scales(model, batch._replace(context_input=moved))
         s = model.score(batch.score_input + origin, c, batch.sigma, batch.level)
     v = random.signs(origin)
     weight = share * torch.where(batch.sigma > 0, batch.sigma.square(), 1.0)

@@ -76,19 +76,12 @@ def _draw_cost(figure: Figure, tables: Tables) -> None:
                     fontsize="x-small",
                 )
     for axes in (left, right):
-        axes.set_xscale("log")
-        axes.set_yscale("log")
+        _scale_by_dims(axes, table, rotation=45)
         axes.margins(y=0.08)
         axes.set_xlabel("D")
-        dims = sorted(set(table["dims"].tolist()))
-        axes.set_xticks(dims, [f"{d:g}" for d in dims], rotation=45)
-        axes.set_xticks([], minor=True)
-        add_grid(axes)
     left.set_title("seconds an iteration")
     right.set_title("MiB an iteration needs")
-    figure.legend(
-        *left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small"
-    )
+    _share_legend(figure, left, columns=3)
 
 
 def _draw_variance(figure: Figure, tables: Tables) -> None:
@@ -112,18 +105,12 @@ def _draw_variance(figure: Figure, tables: Tables) -> None:
             name = {"draws": "repeated draws", "batches": "fresh batches"}[over]
             if figure_name == "loss":  # a logarithmic axis has no place for 0
                 axes.set_title(f"{name} ({', '.join(zero)}: exactly 0)" if zero else name)
-            axes.set_xscale("log")
-            axes.set_yscale("log")
-            dims = sorted(set(table["dims"].tolist()))
-            axes.set_xticks(dims, [f"{d:g}" for d in dims])
-            axes.set_xticks([], minor=True)
-            add_grid(axes)
+            _scale_by_dims(axes, table, rotation=0)
         row[0].set_ylabel(texts[figure_name])
     for axes in panels[1]:
         axes.set_xlabel("D")
     # csm shows in the right panels alone.
-    handles, labels = panels[0, 1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
+    _share_legend(figure, panels[0, 1])
 
 
 def _draw_convergence(figure: Figure, tables: Tables) -> None:
@@ -136,7 +123,7 @@ def _draw_convergence(figure: Figure, tables: Tables) -> None:
             of_axis(LogFormatter(minor_thresholds=(2.0, 0.5)))
         axes.set_title(f"gaussian:{dims:g}")
     figure.supylabel("relative squared error of the score", fontsize=10)
-    _share_legend(figure)
+    _share_legend(figure, figure.axes[0])
 
 
 def _draw_likelihood(figure: Figure, tables: Tables) -> None:
@@ -149,7 +136,7 @@ def _draw_likelihood(figure: Figure, tables: Tables) -> None:
     worst = float(np.nanmedian(first))
     axes.set_ylim(best - 0.08 * abs(worst - best), worst + 0.1 * abs(worst - best))
     axes.set_ylabel("held-out nats an example")
-    _share_legend(figure)
+    _share_legend(figure, axes)
 
 
 def _draw_orders(figure: Figure, tables: Tables) -> None:
@@ -220,9 +207,20 @@ def _draw_curves(axes: Axes, table: Columns, key: str) -> None:
     add_grid(axes)
 
 
-def _share_legend(figure: Figure) -> None:
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
+def _scale_by_dims(axes: Axes, table: Columns, *, rotation: float) -> None:
+    """Make both axes logarithmic, with a tick at each number of dimensions, and add a grid."""
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    dims = sorted(set(table["dims"].tolist()))
+    axes.set_xticks(dims, [f"{d:g}" for d in dims], rotation=rotation)
+    axes.set_xticks([], minor=True)
+    add_grid(axes)
+
+
+def _share_legend(figure: Figure, axes: Axes, *, columns: int = 4) -> None:
+    """Put the legend of one of its panels below the figure."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize="small")
 
 
 _FIGURES: dict[str, tuple[Callable[[Figure, Tables], None], float]] = {

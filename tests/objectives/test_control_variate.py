@@ -88,8 +88,7 @@ def test_levels_near_scales_keep_expectations(random_model: Make) -> None:
     x = torch.randn(20_000, 3, generator=generator, dtype=torch.float64)
     batch = perturb(model, x, generator)
     with torch.no_grad():
-        c = model.contexts(batch.context_input)[None]
-        moved, weight = near_scales(model, batch, c)
+        moved, _, weight = near_scales(model, batch)
     for f in (torch.ones_like, torch.log, torch.square):
         assert torch.allclose((weight * f(moved.sigma)).mean(), f(batch.sigma).mean(), rtol=0.03)
     assert torch.allclose(moved.score_input - moved.sigma * moved.noise, x[None], atol=1e-9)
