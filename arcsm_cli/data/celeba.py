@@ -20,11 +20,6 @@ _MAX_LINES, _MAX_LINE = 1_000_000, 1000
 
 
 def read_celeba(name: str, split: str, options: DataOptions) -> Dataset:
-    """See `arcsm_cli.registry.SOURCES`."""
-    return load_celeba(split, options)
-
-
-def load_celeba(split: str, options: DataOptions) -> Dataset:
     """Return a split of the aligned faces (8 bits), cropped and resized while they are decoded.
 
     Only those that ``options`` takes are decoded.

@@ -72,20 +72,12 @@ class ConditionalModel:
             self._constants[key] = LevelConstants(self.model, sigma, level)
         return self._constants[key]
 
-    def walk(self, given: Tensor, order: Tensor | None = None) -> ScoreWalk:
-        """Start B examples, of which ``given`` (B, G) is known; see `ScoreWalk`."""
-        return ScoreWalk(self, given, order)
-
-    def of_rows(self, contexts: list[Tensor], dims: int | Tensor) -> Conditionals:
-        """Return N conditionals by their contexts (N, C), one a stage; see `Conditionals`."""
-        return Conditionals(self, contexts, dims)
-
     def of_examples(self, batch: Batch | Tensor) -> Conditionals:
         """Return all B x D conditionals of sorted examples (B, D), rows in example order."""
         batch = Batch.of(batch)
         contexts = [stage.context(batch).flatten(0, 1) for stage in self.model.networks]
         dims = torch.arange(batch.x.shape[1], device=batch.x.device).repeat(len(batch.x))
-        return self.of_rows(contexts, dims)
+        return Conditionals(self, contexts, dims)
 
 
 class ScoreWalk:
@@ -105,7 +97,7 @@ class ScoreWalk:
     def conditionals(self) -> Conditionals:
         """Return the next dimension's conditionals."""
         contexts = [state.contexts() for state in self.states]
-        return self.owner.of_rows(contexts, self.dims[self.d])
+        return Conditionals(self.owner, contexts, self.dims[self.d])
 
     def append(self, x: Tensor) -> None:
         """Fix the next dimension's values (B,) and move on."""

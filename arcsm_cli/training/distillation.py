@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from arcsm_cli.data.batch import Batch
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.base import AutoregressiveModel
-from arcsm_cli.models.conditional import ConditionalModel
+from arcsm_cli.models.conditional import ConditionalModel, Conditionals
 from arcsm_cli.randomness import Draws, Purpose, SampleNoise
 from arcsm_cli.sampling.draw import sample
 from arcsm_cli.sampling.quantile import exact_quantiles
@@ -77,7 +77,7 @@ def lessons(
         dims = part % dimensions
         c = contexts[part]
         # Staged models have a stage a level; the quantiles are of the last.
-        rows = owner.of_rows([c] * len(model.stages), dims)
+        rows = Conditionals(owner, [c] * len(model.stages), dims)
         parts.append(torch.cat([c, dims[:, None].to(c.dtype), exact_quantiles(rows, start)], 1))
         tick(len(part))
     return torch.cat(parts)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from arcsm_cli.data.celeba import load_celeba
+from arcsm_cli.data.celeba import read_celeba
 from arcsm_cli.data.dataset import Dataset
 from arcsm_cli.data.decoding import decode
 from arcsm_cli.data.options import DataOptions
@@ -242,7 +242,7 @@ def test_training_on_celeba_validates_on_its_own_split(celeba: Path, options: Da
 def test_a_celeba_image_that_is_not_there_is_named(celeba: Path, options: DataOptions) -> None:
     (celeba / "img_align_celeba" / "000009.jpg").unlink()
     with pytest.raises(MissingInputError, match=r"000009\.jpg"):
-        load_celeba("test", options)
+        read_celeba("celeba", "test", options)
 
 
 @pytest.mark.parametrize("line", ["../../secret.jpg 2", "1.jpg 3", "1.jpg", "1.jpg 2 2"])

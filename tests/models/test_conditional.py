@@ -44,7 +44,7 @@ def by_dimension(model: ARCSM, x: Tensor) -> list[Conditionals]:
     """The conditionals as a sampler meets them, one dimension after another."""
     owner, states, rows = ConditionalModel(model), model.incremental(torch.empty(len(x), 0)), []
     for d, column in enumerate(x.T):
-        rows.append(owner.of_rows([state.contexts().clone() for state in states], d))
+        rows.append(Conditionals(owner, [state.contexts().clone() for state in states], d))
         for state in states:
             state.append(column)
     return rows

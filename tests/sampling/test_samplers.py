@@ -28,7 +28,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 @torch.no_grad()
 def first_dimension(model: Any, batch: int) -> Conditionals:
     states = model.incremental(torch.empty(batch, 0))
-    return ConditionalModel(model).of_rows([state.contexts() for state in states], 0)
+    return Conditionals(ConditionalModel(model), [state.contexts() for state in states], 0)
 
 
 # grid
