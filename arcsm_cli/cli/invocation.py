@@ -40,6 +40,7 @@ class Invocation:
     debug: bool = False
     config: str | None = None  # the file of --config
     plugins: dict[str, str] = field(default_factory=dict)  # files of --plugin, as it names them
+    said: float | None = None  # when a line last told how far it is, or it began, in seconds
     launch: Launch = field(default_factory=Launch)  # which of the processes of the command this is
 
     @property

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 LINE_INTERVAL = 30.0  # seconds between plain lines, over all the bars of a run
 
-_last_line: float | None = None
-
 
 class Bar:
     """What a loop reports its steps to; this one shows nothing."""
@@ -66,21 +64,19 @@ class LineBar(Bar):
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        global _last_line
         self._total, self._description = total, description
         self._done = self._before = done
         self._clock = clock
         self._start = clock()
-        if _last_line is None:
-            _last_line = self._start
+        if invocation().said is None:
+            invocation().said = self._start
 
     def update(self, steps: int = 1, **figures: float | str) -> None:
-        global _last_line
         self._done += steps
-        now = self._clock()
-        if _last_line is not None and now - _last_line < LINE_INTERVAL:
+        now, said = self._clock(), invocation().said
+        if said is not None and now - said < LINE_INTERVAL:
             return
-        _last_line = now
+        invocation().said = now
         try:
             print(self._line(now, figures), file=sys.stderr, flush=True)
         except OSError:

@@ -4,7 +4,6 @@ import time
 
 import pytest
 
-from arcsm_cli.cli import progress as progress_module
 from arcsm_cli.cli.invocation import invocation
 from arcsm_cli.cli.progress import LINE_INTERVAL, LineBar, progress
 
@@ -21,7 +20,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    monkeypatch.setattr(progress_module, "_last_line", None)
+    monkeypatch.setattr(invocation(), "said", None)
     return Clock()
 
 
@@ -99,7 +98,7 @@ def test_lines_hold_no_control_characters(clock: Clock, capsys: pytest.CaptureFi
 def test_quiet_says_nothing_however_long_it_takes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(progress_module, "_last_line", time.monotonic() - 3600)
+    monkeypatch.setattr(invocation(), "said", time.monotonic() - 3600)
     monkeypatch.setattr(invocation(), "quiet", True)
     with progress(10, "training") as bar:
         bar.update()
@@ -109,7 +108,7 @@ def test_quiet_says_nothing_however_long_it_takes(
 def test_the_caller_can_ask_for_quiet(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(progress_module, "_last_line", time.monotonic() - 3600)
+    monkeypatch.setattr(invocation(), "said", time.monotonic() - 3600)
     with progress(10, "training", quiet=True) as bar:
         bar.update()
     assert capsys.readouterr().err == ""
