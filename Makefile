@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
 # Hundreds of processes start: compiled modules are kept, whatever the environment says of them.
-TEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q --cases 4
+TEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q --cases 2
 
 .PHONY: demo test test-slow lint bench gpu gpu-rehearsal gpu-data docs site setup clean
 .DELETE_ON_ERROR:
@@ -38,7 +38,7 @@ test: $(READY)
 	$(TEST) -n $(WORKERS)
 
 # Faults by the hundred, memory at length, clusters, statistics of many draws, and of each test the
-# cases beyond the four that `make test` runs.
+# cases beyond the two that `make test` runs.
 test-slow: $(READY)
 	$(TEST) -n $(WORKERS) -m slow
 

@@ -1,9 +1,8 @@
 """The real program through real pipes, and small files for it to read."""
 
-import logging
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,44 +17,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 RunArcsm = Callable[..., "subprocess.CompletedProcess[Any]"]
 
 
-@pytest.fixture(autouse=True)
-def _own_logging() -> Iterator[None]:
-    """Undoes what a program run within the test process sets up for logging."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    logging.captureWarnings(False)
-    root.handlers = handlers
-    root.setLevel(level)
-
-
-@pytest.fixture
-def inside(
-    environment: dict[str, str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfdbinary: pytest.CaptureFixture[bytes],
-) -> Callable[..., "Done"]:
-    """Runs ``arcsm`` with arguments in an empty folder, or another one, in this process.
-
-    For what is refused before any work begins: a process for each would take most of the time.
-    """
-    from arcsm_cli.app import main
-    from tests.cli.preloaded import Done
-
-    def run(*arguments: object, folder: Path = tmp_path) -> Done:
-        with monkeypatch.context() as patch:
-            for name in os.environ.keys() - environment.keys():
-                patch.delenv(name)
-            patch.chdir(folder)
-            capfdbinary.readouterr()
-            code = main(list(map(str, arguments)))
-        out, err = capfdbinary.readouterr()
-        return Done(code, out, err.decode(), 0.0, 0)
-
-    return run
-
-
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the checkout."""
@@ -68,7 +29,7 @@ def run_arcsm(
 ) -> RunArcsm:
     """Runs ``arcsm`` with arguments in an empty folder; text streams unless ``text=False``.
 
-    Forked off a process that is ready, but where streams of the test's own make it a real start.
+    In this process, but where streams of the test's own make it a real start.
     """
 
     def run(*arguments: object, **options: Any) -> "subprocess.CompletedProcess[Any]":

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from arcsm_cli.io.samples import SampleFile
+from tests.cli.files import read
 
 if TYPE_CHECKING:
     from tests.cli.preloaded import Done
@@ -31,11 +32,6 @@ def folder(call_in: Call, tmp_path_factory: pytest.TempPathFactory) -> Path:
         done = call_in(folder, "train", data, *common, *order, "-o", f"{name}.safetensors")
         assert done.code == 0, done.err
     return folder
-
-
-def read(path: Path) -> np.ndarray:
-    with SampleFile(path) as file:
-        return np.asarray(file.read(0, len(file)))
 
 
 def test_rows_of_a_table_are_completed_and_what_is_known_stays(

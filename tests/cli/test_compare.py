@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 
 Call = Callable[..., "Done"]
 Start = Callable[..., "Running"]
-SMALL = ("compare", "variance", "--seeds", "0", "--dims", "2,3", "--steps", "2", "-q")
+SMALL = ("compare", "variance", "--seeds", "0", "--dims", "2", "--steps", "2", "-q")
 
 
 def test_results_are_printed_explained_and_drawn(call_in: Call, tmp_path: Path) -> None:
-    done = call_in(tmp_path, *SMALL, "-o", "v.h5", "--json")
+    env = {"ARCSM_DATA": "data"}  # of no use to this experiment, and no reason to refuse
+    done = call_in(tmp_path, *SMALL, "-o", "v.h5", "--json", env=env)
     assert (done.code, done.err) == (0, "")
     assert done.json["metrics"]["loss/draws/csm"] == 0
-    assert done.json["settings"]["dims"] == [2, 3]
+    assert done.json["settings"]["dims"] == [2]
 
     info = call_in(tmp_path, "info", "v.h5", "--json").json
     assert (info["format"], info["experiment"]) == ("arcsm-comparison", "variance")
@@ -42,16 +43,6 @@ def test_the_file_goes_to_standard_output_alone(call_in: Call, tmp_path: Path) -
     done = call_in(tmp_path, *SMALL, "-o", "-")
     assert done.code == 0
     assert done.out.startswith(b"\x89HDF")
-
-
-def test_a_data_folder_in_the_environment_hurts_no_experiment(
-    call_in: Call, tmp_path: Path
-) -> None:
-    env = {"ARCSM_DATA": str(tmp_path / "data")}
-    assert call_in(tmp_path, *SMALL, "-o", "v.h5", env=env).code == 0
-    done = call_in(tmp_path, *SMALL, "-o", "w.h5", "--data-dir", "elsewhere", env=env)
-    assert done.code == 2
-    assert "--data-dir" in done.err
 
 
 @pytest.mark.parametrize(
@@ -74,9 +65,9 @@ def test_a_data_folder_in_the_environment_hurts_no_experiment(
     ],
 )
 def test_what_does_not_fit_is_named(
-    inside: Call, tmp_path: Path, arguments: tuple[str, ...], named: str
+    call: Call, tmp_path: Path, arguments: tuple[str, ...], named: str
 ) -> None:
-    done = inside("compare", *arguments, "-o", "x.h5")
+    done = call("compare", *arguments, "-o", "x.h5")
     assert done.code == 2
     assert len(done.err.splitlines()) == 1
     assert named in done.err

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from arcsm_cli.io.samples import SampleFile, SampleWriter
+from arcsm_cli.io.samples import SampleWriter
+from tests.cli.files import datasets
+from tests.cli.preloaded import VECTORS
 
 if TYPE_CHECKING:
     from tests.cli.preloaded import Done
@@ -18,11 +20,6 @@ Denoise = Callable[..., dict[str, NDArray[np.float32]]]
 NOISE = ("--corrupt", "gaussian:0.6")
 
 
-def read(path: Path) -> dict[str, NDArray[np.float32]]:
-    with SampleFile(path) as file:
-        return {name: file.read(0, len(file), name) for name in file.names}
-
-
 @pytest.fixture
 def denoise(call: Call, tmp_path: Path) -> Denoise:
     """Restores and returns the datasets of the output."""
@@ -30,7 +27,7 @@ def denoise(call: Call, tmp_path: Path) -> Denoise:
     def denoise(*arguments: object, **options: Any) -> dict[str, NDArray[np.float32]]:
         done = call("denoise", *arguments, "--force", "-o", "out.h5", **options)
         assert (done.code, done.out, done.err) == (0, b"", "")
-        return read(tmp_path / "out.h5")
+        return datasets(tmp_path / "out.h5")
 
     return denoise
 
@@ -59,7 +56,7 @@ def likelihood_model(call_in: Call, tmp_path_factory: pytest.TempPathFactory) ->
     """A model trained by maximum likelihood, hardly."""
     folder = tmp_path_factory.mktemp("likelihood")
     options = ("--objective", "mle", "--steps", 5, "--hidden", "16,16")
-    assert call_in(folder, "train", "gaussian:2", *options, "-o", "m.safetensors").code == 0
+    assert call_in(folder, "train", *VECTORS, *options, "-o", "m.safetensors").code == 0
     return folder / "m.safetensors"
 
 
@@ -107,7 +104,7 @@ def test_the_output_holds_all_three_versions(denoise: Denoise, call: Call, digit
     found = denoise(digits_model, "digits", *NOISE, "--limit", 9)
     assert list(found) == ["samples", "clean", "corrupted"]
     call("data", "digits", "--limit", 9, "-o", "digits.h5")
-    np.testing.assert_array_equal(found["clean"], read(tmp_path / "digits.h5")["samples"])
+    np.testing.assert_array_equal(found["clean"], datasets(tmp_path / "digits.h5")["samples"])
     noise = 2 * (found["corrupted"] - found["clean"])
     assert noise.std() == pytest.approx(0.6, rel=0.1)
     assert found["samples"].min() >= 0
@@ -119,7 +116,7 @@ def test_what_was_corrupted_already_has_no_clean_version(
 ) -> None:
     found = denoise(digits_model, noisy, "--limit", 9, "--sigma", 0.4)
     assert list(found) == ["samples", "corrupted"]
-    np.testing.assert_array_equal(found["corrupted"], read(noisy)["samples"][:9])
+    np.testing.assert_array_equal(found["corrupted"], datasets(noisy)["samples"][:9])
 
 
 def test_json_gives_the_method_and_the_noise(call: Call, digits_model: Path) -> None:
@@ -282,7 +279,7 @@ def test_what_cannot_be_is_refused_in_a_line(
     options: str,
     code: int,
     named: str,
-    inside: Call,
+    call: Call,
     digits_model: Path,
     tmp_path: Path,
     half: Path,
@@ -290,7 +287,7 @@ def test_what_cannot_be_is_refused_in_a_line(
     for name in ("damaged.npy", "damaged.png"):
         (tmp_path / name).write_bytes(b"nothing of the kind")
     np.save(tmp_path / "wide.npy", np.ones((9, 8)))
-    done = inside("denoise", digits_model, "digits", "--limit", 2, "-o", "o.h5", *options.split())
+    done = call("denoise", digits_model, "digits", "--limit", 2, "-o", "o.h5", *options.split())
     assert (done.code, done.out, done.err.count("\n")) == (code, b"", 1), done.err
     assert named in done.err
     assert not (tmp_path / "o.h5").exists()
@@ -311,9 +308,9 @@ def test_models_of_likelihoods_are_refused(call: Call, likelihood_model: Path) -
     ],
 )
 def test_what_does_not_fit_the_model_is_refused(
-    options: str, named: str, inside: Call, staged_model: Path, tmp_path: Path
+    options: str, named: str, call: Call, staged_model: Path, tmp_path: Path
 ) -> None:
-    done = inside("denoise", staged_model, "gaussian:2", "-o", "o.h5", *options.split())
+    done = call("denoise", staged_model, "gaussian:2", "-o", "o.h5", *options.split())
     assert (done.code, done.err.count("\n"), named in done.err) == (2, 1, True)
 
 

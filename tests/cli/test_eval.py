@@ -138,10 +138,10 @@ def test_moments_are_those_of_all_values(
     ],
 )
 def test_what_does_not_go_together_is_refused_in_a_line_that_names_it(
-    arguments: str, named: str, inside: Call, vector_model: Path, samples: Path, tmp_path: Path
+    arguments: str, named: str, call: Call, vector_model: Path, samples: Path, tmp_path: Path
 ) -> None:
     files = {"MODEL": str(vector_model), "SAMPLES": str(samples)}
-    done = inside("eval", *(files.get(word, word) for word in arguments.split()))
+    done = call("eval", *(files.get(word, word) for word in arguments.split()))
     assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
     assert named in done.err
     assert list(tmp_path.iterdir()) == [samples]

@@ -191,7 +191,7 @@ def test_weights_of_another_network_are_code_65(
 def test_what_does_not_go_together_is_refused_in_a_line_that_names_it(
     arguments: str,
     named: str,
-    inside: Call,
+    call: Call,
     write_samples: Callable[..., Path],
     vector_model: Path,
 ) -> None:
@@ -200,7 +200,7 @@ def test_what_does_not_go_together_is_refused_in_a_line_that_names_it(
         "TWO": write_samples("two.h5", shape=(2, 4, 4)).name,
         "MODEL": vector_model,
     }
-    done = inside("eval", *(files.get(word, word) for word in arguments.split()))
+    done = call("eval", *(files.get(word, word) for word in arguments.split()))
     assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
     assert named in done.err
 

@@ -45,6 +45,7 @@ print(json.dumps([main(line.split()) for line in {lines!r}]), file=sys.stderr)
 """
 
 
+@pytest.mark.slow
 def test_the_main_job_needs_no_extra_and_what_does_names_it(
     environment: dict[str, str], tmp_path: Path
 ) -> None:

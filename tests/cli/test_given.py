@@ -30,7 +30,7 @@ def folder(call_in: "Call", tmp_path_factory: pytest.TempPathFactory) -> Path:
     for arguments in (
         ("digits", "--resize", 4, "--limit", 200, "--given", "labels", "-o", "label.safetensors"),
         ("t.csv", "--given", "kind,age", "--standardize", "-o", "table.safetensors"),
-        ("gaussian:2", "-o", "plain.safetensors"),
+        ("gaussian:2", "--limit", 400, "-o", "plain.safetensors"),
     ):
         done = call_in(folder, "train", *arguments, *SMALL)
         assert (done.code, done.err) == (0, "")

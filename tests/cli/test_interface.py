@@ -12,12 +12,12 @@ import torch
 
 import arcsm_cli
 from arcsm_cli.errors import DamagedInputError, OutputError, UsageError
-from arcsm_cli.io.samples import SampleFile
+from tests.cli.files import read
 
 if TYPE_CHECKING:
     from tests.cli.preloaded import Done
 
-Inside = Callable[..., "Done"]
+Call = Callable[..., "Done"]
 SMALL: dict[str, Any] = {"hidden": (6,), "score_hidden": (4, 4), "steps": 3, "limit": 60}
 
 
@@ -27,22 +27,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def read(path: Path, name: str = "samples") -> Any:
-    with SampleFile(path) as file:
-        return file.read(0, len(file), name)
-
-
 def test_importing_the_package_loads_nothing_that_computes(environment: dict[str, str]) -> None:
     code = "import sys, arcsm_cli; assert not {'torch', 'numpy'} & set(sys.modules)"
-    code += "; arcsm_cli.load; assert 'torch' in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
-def test_training_gives_the_weights_of_the_command(here: Path, inside: Inside) -> None:
+def test_training_gives_the_weights_of_the_command(here: Path, call: Call) -> None:
     model = arcsm_cli.train("digits", resize=4, seed=3, **SMALL)
     model.save("a.safetensors")
     options = "--resize 4 --seed 3 --hidden 6 --score-hidden 4,4 --steps 3 --limit 60 -q"
-    assert inside("train", "digits", *options.split(), "-o", "b.safetensors").code == 0
+    assert call("train", "digits", *options.split(), "-o", "b.safetensors").code == 0
     other = arcsm_cli.load("b.safetensors")
     weights = other.network.state_dict()
     assert all((value == weights[key]).all() for key, value in model.network.state_dict().items())
@@ -51,22 +45,22 @@ def test_training_gives_the_weights_of_the_command(here: Path, inside: Inside) -
 
 
 def test_samples_likelihoods_and_restorations_are_those_of_the_commands(
-    here: Path, inside: Inside
+    here: Path, call: Call
 ) -> None:
     model = arcsm_cli.train("digits", resize=4, output="m.safetensors", **SMALL)
-    assert inside("sample", "m.safetensors", "-n", 5, "--seed", 2, "-o", "s.h5").code == 0
+    assert call("sample", "m.safetensors", "-n", 5, "--seed", 2, "-o", "s.h5").code == 0
     samples = model.sample(5, seed=2)
     assert (samples.numpy() == read(here / "s.h5")).all()
 
     evaluation = ["eval", "m.safetensors", "s.h5", "--metric", "nll", "--seed", "4", "-o"]
-    assert inside(*evaluation, "clean.h5").code == 0
-    assert inside(*evaluation, "noisy.h5", "--no-perturb").code == 0
+    assert call(*evaluation, "clean.h5").code == 0
+    assert call(*evaluation, "noisy.h5", "--no-perturb").code == 0
     for file, perturb in (("clean.h5", True), ("noisy.h5", False)):
         nll = read(here / file, "statistics/nll")
         np.testing.assert_allclose(-model.log_prob(samples, perturb=perturb, seed=4), nll, 1e-5)
 
     restoring = ["denoise", "m.safetensors", "s.h5", "--sigma", "0.5", "--seed", "4", "-o", "d.h5"]
-    assert inside(*restoring).code == 0
+    assert call(*restoring).code == 0
     restored = model.denoise(samples, 0.5, seed=4)
     np.testing.assert_allclose(restored, read(here / "d.h5"), atol=1e-6)
 
@@ -80,7 +74,7 @@ def test_the_score_of_the_last_variable_is_the_slope_of_the_density(here: Path) 
     np.testing.assert_allclose(model.score(x)[:, 0], rise / (2 * h[0]), atol=2e-2)
 
 
-def test_arrays_train_as_files_of_them_do(here: Path, inside: Inside) -> None:
+def test_arrays_train_as_files_of_them_do(here: Path, call: Call) -> None:
     x = np.random.default_rng(0).random((60, 1, 4, 4)).astype(np.float32)
     labels = np.arange(60) % 2
     model = arcsm_cli.train(x, labels=labels, given="labels", **SMALL)

@@ -84,8 +84,11 @@ def curves(path: Path) -> dict[str, list[float]]:
 
 @pytest.mark.parametrize(
     ("kind", "signum"),
-    [("joint", signal.SIGTERM), ("joint", signal.SIGINT), ("staged", signal.SIGUSR1)],
-    ids=["joint-SIGTERM", "joint-SIGINT", "staged-SIGUSR1"],
+    [
+        ("joint", signal.SIGTERM),
+        pytest.param("joint", signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param("staged", signal.SIGUSR1, marks=pytest.mark.slow),
+    ],
 )
 def test_an_interrupted_run_goes_on_to_the_very_weights_of_one_that_was_not(
     kind: str,
@@ -123,7 +126,7 @@ def test_a_run_that_was_killed_goes_on_from_its_last_save(
 
 def test_training_into_a_pipe_has_nothing_to_save(begin: Start, work: Path) -> None:
     options = ("--hidden", "16,16", "--steps", "100000", "--log-dir", "runs", "-q")
-    running = begin("train", "gaussian:2", *options, "-o", "-")
+    running = begin("train", "gaussian:2", "--limit", 400, *options, "-o", "-")
     # TensorBoard's file is made where the steps begin.
     running.catch(lambda: bool(list(work.glob("runs/events.*"))))
     done = running.end(signal.SIGTERM)

@@ -17,7 +17,7 @@ from arcsm_cli.io.samples import SampleFile
 if TYPE_CHECKING:
     from tests.cli.preloaded import Done
 
-Inside = Callable[..., "Done"]
+Call = Callable[..., "Done"]
 
 DECLARED = """summary = "Little"
 data = "gaussian:2"
@@ -33,12 +33,12 @@ LITTLE = "--hidden 4 --score-hidden 4,4 --context-width 2 --limit 40 --batch-siz
 
 
 @pytest.fixture
-def little(inside: Inside, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def little(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The checkpoint of ``arcsm:little``, the only model that comes with the program here."""
     folder = tmp_path / "pretrained"
     folder.mkdir()
     path = folder / "little.safetensors"
-    done = inside("train", "gaussian:2", *LITTLE.split(), "-o", path)
+    done = call("train", "gaussian:2", *LITTLE.split(), "-o", path)
     assert done.code == 0, done.err
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     (folder / "little.toml").write_text(DECLARED.format(digest=digest))
@@ -77,62 +77,60 @@ def test_what_is_declared_of_a_model_is_true_of_its_file(name: str) -> None:
     ],
 )
 def test_every_command_that_takes_a_model_takes_one_that_comes_with_the_program(
-    arguments: str, little: Path, inside: Inside
+    arguments: str, little: Path, call: Call
 ) -> None:
-    done = inside(*arguments.replace("MODEL", "arcsm:little").split(), "-q")
+    done = call(*arguments.replace("MODEL", "arcsm:little").split(), "-q")
     assert (done.code, done.err) == (0, "")
 
 
 def test_results_say_by_name_and_digest_which_model_made_them(
-    little: Path, inside: Inside, tmp_path: Path
+    little: Path, call: Call, tmp_path: Path
 ) -> None:
-    assert inside("sample", "arcsm:little", "-n", 2, "-o", "s.h5").code == 0
+    assert call("sample", "arcsm:little", "-n", 2, "-o", "s.h5").code == 0
     with SampleFile(tmp_path / "s.h5") as samples:
         digest = hashlib.sha256(little.read_bytes()).hexdigest()
         assert samples.provenance[-1]["inputs"] == {"arcsm:little": digest}
 
 
-def test_a_file_that_is_not_the_declared_one_is_refused(little: Path, inside: Inside) -> None:
+def test_a_file_that_is_not_the_declared_one_is_refused(little: Path, call: Call) -> None:
     little.write_bytes(little.read_bytes()[:-1] + b"\1")
-    done = inside("info", "arcsm:little")
+    done = call("info", "arcsm:little")
     assert (done.code, done.out) == (65, b"")
     assert "SHA-256" in done.err
 
 
-def test_an_unknown_name_is_answered_with_those_there_are(little: Path, inside: Inside) -> None:
-    done = inside("sample", "arcsm:large", "-n", 2, "-o", "s.h5")
+def test_an_unknown_name_is_answered_with_those_there_are(little: Path, call: Call) -> None:
+    done = call("sample", "arcsm:large", "-n", 2, "-o", "s.h5")
     assert (done.code, done.err.count("\n")) == (66, 1)
     assert "little" in done.err
 
 
 def test_a_file_called_like_a_model_is_reached_by_its_path(
-    little: Path, inside: Inside, tmp_path: Path
+    little: Path, call: Call, tmp_path: Path
 ) -> None:
     shutil.copy(little, tmp_path / "arcsm:own")
-    assert inside("info", "./arcsm:own").code == 0
-    assert inside("info", "arcsm:own").code == 66
+    assert call("info", "./arcsm:own").code == 0
+    assert call("info", "arcsm:own").code == 66
 
 
-def test_models_tells_of_all_and_of_each(little: Path, inside: Inside) -> None:
-    (row,) = json.loads(inside("models", "--json").out)["models"]
+def test_models_tells_of_all_and_of_each(little: Path, call: Call) -> None:
+    (row,) = json.loads(call("models", "--json").out)["models"]
     assert (row["name"], row["kind"], row["metrics"]) == ("arcsm:little", "ar-csm", {"nll": 1.5})
-    assert b"arcsm:little" in inside("models").out
+    assert b"arcsm:little" in call("models").out
     for name in ("little", "arcsm:little"):
-        told: dict[str, Any] = json.loads(inside("models", name, "--json").out)
+        told: dict[str, Any] = json.loads(call("models", name, "--json").out)
         assert told["measured"][0]["figures"] == {"nll": 1.5}
         assert told["shape"] == [2]
-    assert inside("models", "large").code == 66
+    assert call("models", "large").code == 66
 
 
-def test_a_folder_that_export_wrote_is_a_model(
-    little: Path, inside: Inside, tmp_path: Path
-) -> None:
+def test_a_folder_that_export_wrote_is_a_model(little: Path, call: Call, tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
-    figures.write_bytes(inside("eval", "arcsm:little", "gaussian:2", "--limit", 9, "--json").out)
-    made = inside("export", little, "-o", "hub", "--figures", "figures.json", "--license", "mit")
+    figures.write_bytes(call("eval", "arcsm:little", "gaussian:2", "--limit", 9, "--json").out)
+    made = call("export", little, "-o", "hub", "--figures", "figures.json", "--license", "mit")
     assert (made.code, made.err) == (0, "")
     for model, out in (("hub", "a.npz"), (little, "b.npz")):
-        assert inside("sample", model, "-n", 3, "-o", out).code == 0
+        assert call("sample", model, "-n", 3, "-o", out).code == 0
     import numpy as np
 
     a, b = (np.load(tmp_path / name)["samples"] for name in ("a.npz", "b.npz"))
@@ -150,24 +148,22 @@ def test_a_folder_that_export_wrote_is_a_model(
 
 
 def test_a_folder_with_files_of_others_is_never_replaced(
-    little: Path, inside: Inside, tmp_path: Path
+    little: Path, call: Call, tmp_path: Path
 ) -> None:
     (tmp_path / "hub").mkdir()
-    assert inside("export", little, "-o", "hub").code == 0  # it was empty
-    assert inside("export", little, "-o", "hub").code == 73
-    assert inside("export", little, "-o", "hub", "--force").code == 0
+    assert call("export", little, "-o", "hub").code == 0  # it was empty
+    assert call("export", little, "-o", "hub").code == 73
+    assert call("export", little, "-o", "hub", "--force").code == 0
     (tmp_path / "hub" / "notes.txt").write_text("mine")
-    assert inside("export", little, "-o", "hub", "--force").code == 73
+    assert call("export", little, "-o", "hub", "--force").code == 73
     assert (tmp_path / "hub" / "notes.txt").read_text() == "mine"
 
 
 def test_an_exported_checkpoint_tells_nothing_of_the_machine(
-    little: Path, inside: Inside, tmp_path: Path
+    little: Path, call: Call, tmp_path: Path
 ) -> None:
-    assert (
-        inside("export", little, "--to", "checkpoint", "-o", tmp_path / "a.safetensors").code == 0
-    )
-    assert inside("export", little, "--to", "checkpoint", "-o", "b.safetensors").code == 0
+    assert call("export", little, "--to", "checkpoint", "-o", tmp_path / "a.safetensors").code == 0
+    assert call("export", little, "--to", "checkpoint", "-o", "b.safetensors").code == 0
     a, b = (load_checkpoint(tmp_path / name) for name in ("a.safetensors", "b.safetensors"))
     assert [step["command"] for step in a.provenance] == ["train", "export"]
     assert str(tmp_path) not in json.dumps(a.provenance)

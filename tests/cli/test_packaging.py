@@ -12,6 +12,8 @@ import pytest
 
 from arcsm_cli.app import COMMANDS
 
+pytestmark = pytest.mark.slow  # a wheel is built, and a dozen interpreters start
+
 
 @pytest.fixture(scope="session")
 def source(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

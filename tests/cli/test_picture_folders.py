@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.cli.preloaded import Done
 
 pytest_plugins = ["tests.evaluation.inception"]
-Inside = Callable[..., "Done"]
+Call = Callable[..., "Done"]
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ def pixels(folder: Path) -> Any:
 
 
 def test_pictures_are_the_samples_in_order_to_eight_bits(
-    images: Any, inside: Inside, tmp_path: Path
+    images: Any, call: Call, tmp_path: Path
 ) -> None:
-    done = inside("data", "samples.h5", "-o", "out/")
+    done = call("data", "samples.h5", "-o", "out/")
     assert (done.code, done.out, done.err.count("labels left out")) == (0, b"", 1)
     assert (pixels(tmp_path / "out") == np.rint(images * 255)).all()
     chain = json.loads((tmp_path / "out" / "provenance.json").read_text())
@@ -44,11 +44,11 @@ def test_pictures_are_the_samples_in_order_to_eight_bits(
 
 
 def test_folders_by_label_are_read_back_with_their_labels(
-    images: Any, inside: Inside, tmp_path: Path
+    images: Any, call: Call, tmp_path: Path
 ) -> None:
-    assert inside("data", "samples.h5", "--by-label", "-o", "out/", "-q").code == 0
+    assert call("data", "samples.h5", "--by-label", "-o", "out/", "-q").code == 0
     assert sorted(p.name for p in (tmp_path / "out").iterdir() if p.is_dir()) == ["5", "6", "7"]
-    assert inside("data", "out:all", "-o", "back.h5", "-q").code == 0
+    assert call("data", "out:all", "-o", "back.h5", "-q").code == 0
     with SampleFile(tmp_path / "back.h5") as file:
         assert file.read(0, 9, "labels").tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
         back = file.read(0, 9)
@@ -56,7 +56,7 @@ def test_folders_by_label_are_read_back_with_their_labels(
 
 
 def test_what_a_folder_cannot_hold_is_refused_and_leaves_none(
-    images: Any, inside: Inside, tmp_path: Path
+    images: Any, call: Call, tmp_path: Path
 ) -> None:
     np.save(tmp_path / "vectors.npy", images.reshape(9, -1)[:, :4])
     np.savez(tmp_path / "plain.npz", images)
@@ -65,33 +65,34 @@ def test_what_a_folder_cannot_hold_is_refused_and_leaves_none(
         ["plain.npz", "--by-label", "-o", "out/"],
         ["samples.h5", "--by-label", "-o", "out.h5"],
     ):
-        done = inside("data", *arguments, "-q")
+        done = call("data", *arguments, "-q")
         assert (done.code, done.err.count("\n")) == (2, 1)
     assert {path.name for path in tmp_path.iterdir()} == {"samples.h5", "vectors.npy", "plain.npz"}
 
 
 def test_a_folder_is_replaced_as_a_whole_and_only_if_all_in_it_is_ours(
-    images: Any, inside: Inside, tmp_path: Path
+    images: Any, call: Call, tmp_path: Path
 ) -> None:
-    assert inside("data", "samples.h5", "-o", "out/").code == 0
-    assert inside("data", "samples.h5", "--limit", 2, "-o", "out/").code == 73
-    assert inside("data", "samples.h5", "--limit", 2, "-o", "out/", "--force").code == 0
+    assert call("data", "samples.h5", "-o", "out/").code == 0
+    assert call("data", "samples.h5", "--limit", 2, "-o", "out/").code == 73
+    assert call("data", "samples.h5", "--limit", 2, "-o", "out/", "--force").code == 0
     assert len(pixels(tmp_path / "out")) == 2
     (tmp_path / "out" / "holiday.png").write_bytes(b"")
-    assert inside("data", "samples.h5", "-o", "out/", "--force").code == 73
+    assert call("data", "samples.h5", "-o", "out/", "--force").code == 73
     assert (tmp_path / "out" / "holiday.png").exists()
 
 
 @pytest.fixture
-def folders(images: Any, inside: Inside, tmp_path: Path) -> tuple[str, str]:
+def folders(images: Any, call: Call, tmp_path: Path) -> tuple[str, str]:
     """Two folders, of the first images and of the others."""
-    assert inside("data", "samples.h5", "--limit", 5, "-o", "first/", "-q").code == 0
+    assert call("data", "samples.h5", "--limit", 5, "-o", "first/", "-q").code == 0
     with SampleWriter(tmp_path / "others.h5", (3, 6, 5), []) as writer:
         writer.append(images[5:])
-    assert inside("data", "others.h5", "-o", "others/", "-q").code == 0
+    assert call("data", "others.h5", "-o", "others/", "-q").code == 0
     return str(tmp_path / "first"), str(tmp_path / "others")
 
 
+@pytest.mark.slow
 def test_torch_fidelity_finds_the_samples_in_a_folder(
     images: Any, folders: tuple[str, str], inception_state: Any, tmp_path: Path
 ) -> None:

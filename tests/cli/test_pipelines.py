@@ -48,7 +48,8 @@ def test_a_reader_that_has_enough_ends_the_writer_quietly(
     (tmp_path / "spool").mkdir()
     os.mkfifo(tmp_path / "pipe")
     # More than a pipe holds.
-    drawing = ("sample", vector_model, "-q", "-n", 9000, "--steps", 2, "-o", "-")
+    many = ("-n", 9000, "--batch-size", 9000, "--steps", 1)
+    drawing = ("sample", vector_model, "-q", *many, "-o", "-")
     env = {"TMPDIR": "spool", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
     running = start(*drawing, stdout=tmp_path / "pipe", env=env)
     with (tmp_path / "pipe").open("rb", buffering=0) as reader:
@@ -76,12 +77,13 @@ def test_a_reader_that_leaves_ends_the_writer_quietly(
     assert list(tmp_path.iterdir()) == [pipe]
 
 
-@pytest.mark.parametrize("command", ["train", "sample", "eval"])
+@pytest.mark.parametrize("command", ["train", "sample", "eval", "merge"])
 def test_binary_data_are_not_written_to_a_terminal(
-    command: str, call: Call, vector_model: Path, tmp_path: Path
+    command: str, call: Call, vector_model: Path, samples: Path
 ) -> None:
     leader, follower = pty.openpty()
     inputs = {"train": ["gaussian:2"], "sample": [vector_model], "eval": [vector_model, "rings"]}
+    inputs |= {"merge": [samples]}
     done = call(command, *inputs[command], "-o", "-", stdout=os.ttyname(follower))
     os.close(follower)
     os.close(leader)
@@ -89,7 +91,7 @@ def test_binary_data_are_not_written_to_a_terminal(
 
 
 @pytest.mark.parametrize(
-    "arguments", ["sample - -o s.h5", "eval - digits", "eval -", "train - -o m"]
+    "arguments", ["sample - -o s.h5", "eval - digits", "eval -", "train - -o m", "info -"]
 )
 def test_nothing_is_read_from_a_terminal(arguments: str, call: Call, tmp_path: Path) -> None:
     leader, follower = pty.openpty()

@@ -209,16 +209,6 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["missing", "truncated", "density of images"])
-def test_the_program_ends_with_the_code_of_the_error(
-    name: str, plot: RunArcsm, tmp_path: Path
-) -> None:
-    code, arguments = REFUSALS[name]
-    done = plot(*arguments, "-o", "figure.png")
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1)
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize("arguments", [["-"], ["-", "--model", "-", "-o", "-"]], ids=str)
 def test_standard_input_has_no_name_and_one_reader(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
@@ -243,7 +233,7 @@ def test_a_reader_that_is_gone_ends_the_program_quietly(plot: RunArcsm) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("name", ["images.h5", "2d.h5"])
+@pytest.mark.parametrize("name", ["images.h5", pytest.param("2d.h5", marks=pytest.mark.slow)])
 def test_samples_are_drawn_without_torch(name: str, files: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from arcsm_cli.app import main; main(sys.argv[1:]); "

@@ -83,46 +83,46 @@ def commands() -> list[list[str]]:
     return found
 
 
-def test_the_whole_example_of_the_page_works(plugin: Path, tmp_path: Path, call: "Call") -> None:
+def test_the_whole_example_of_the_page_works(plugin: Path, tmp_path: Path, apart: "Call") -> None:
     for words in commands():
-        done = call(*words)
+        done = apart(*words)
         assert done.code == 0, done.err
     for file in ("samples.h5", "restored.h5"):
         with h5py.File(tmp_path / file) as written:
             assert written["samples"].shape[1:] == (3,)
 
 
-def test_a_run_with_a_plugin_goes_on_and_knows_its_options(plugin: Path, call: "Call") -> None:
+def test_a_run_with_a_plugin_goes_on_and_knows_its_options(plugin: Path, apart: "Call") -> None:
     train, *_ = commands()
-    assert call(*train).code == 0
+    assert apart(*train).code == 0
     longer = [word if word != "3" else "5" for word in train]
-    assert call(*longer, "--resume").code == 0
-    other = call(*longer, "--resume", "--memories", "9")
+    assert apart(*longer, "--resume").code == 0
+    other = apart(*longer, "--resume", "--memories", "9")
     assert other.code == 2
     assert "--memories is 9, but the run to resume has 16" in other.err
 
 
 def test_a_checkpoint_of_a_plugin_is_refused_without_it(
-    plugin: Path, tmp_path: Path, call: "Call"
+    plugin: Path, tmp_path: Path, apart: "Call"
 ) -> None:
-    assert call(*commands()[0]).code == 0
+    assert apart(*commands()[0]).code == 0
     plugin.rename(tmp_path / "moved.py")
-    done = call("sample", "helix.safetensors", "-o", "s.h5")
+    done = apart("sample", "helix.safetensors", "-o", "s.h5")
     assert (done.code, done.err.count("\n")) == (69, 1)
     assert "helix.safetensors" in done.err
     assert "--plugin extras.py" in done.err
     assert not (tmp_path / "s.h5").exists()
-    assert call("sample", "helix.safetensors", "--plugin", "moved.py", "-o", "s.h5").code == 0
+    assert apart("sample", "helix.safetensors", "--plugin", "moved.py", "-o", "s.h5").code == 0
 
 
-def test_a_configuration_file_may_name_plugins(plugin: Path, tmp_path: Path, call: "Call") -> None:
+def test_a_configuration_file_may_name_plugins(plugin: Path, tmp_path: Path, apart: "Call") -> None:
     (tmp_path / "run.toml").write_text('plugin = ["extras.py"]\ncontext = "decay"\nmemories = 5\n')
-    done = call("train", "helix", "--config", "run.toml", "--steps", 2, "-o", "m.safetensors")
+    done = apart("train", "helix", "--config", "run.toml", "--steps", 2, "-o", "m.safetensors")
     assert done.code == 0, done.err
 
 
-def test_help_shows_the_options_of_a_plugin(plugin: Path, call: "Call") -> None:
-    text = call("train", "--plugin", "extras.py", "--help").out.decode()
+def test_help_shows_the_options_of_a_plugin(plugin: Path, apart: "Call") -> None:
+    text = apart("train", "--plugin", "extras.py", "--help").out.decode()
     assert "--memories N" in text
     assert "decay" in text
     assert "half-half" in text
@@ -143,11 +143,11 @@ def test_help_shows_the_options_of_a_plugin(plugin: Path, call: "Call") -> None:
     ids=["missing", "empty", "import", "syntax", "taken"],
 )
 def test_a_plugin_that_cannot_be_used_is_named_in_one_line(
-    content: str | None, code: int, words: str, tmp_path: Path, call: "Call"
+    content: str | None, code: int, words: str, tmp_path: Path, apart: "Call"
 ) -> None:
     if content is not None:
         (tmp_path / "mine.py").write_text(content)
-    done = call("data", "digits", "--plugin", "mine.py", "-o", "x.h5")
+    done = apart("data", "digits", "--plugin", "mine.py", "-o", "x.h5")
     assert (done.code, done.out, done.err.count("\n")) == (code, b"", 1)
     assert words in done.err
     assert not (tmp_path / "x.h5").exists()
@@ -179,14 +179,14 @@ def test_the_examples_network_is_causal_and_its_walk_is_its_pass(
         walk.append(x[:, d])
 
 
-def test_an_energy_machine_is_trained_measured_and_sampled(call: "Call") -> None:
+def test_an_energy_machine_is_trained_measured_and_sampled(apart: "Call") -> None:
     plugin = ("--plugin", MACHINE)
     given = ("--objective", "mle", "--likelihood", "energy", "--components", 2, "--steps", 3)
-    assert call("train", "moons", *plugin, *given, "-o", "m.safetensors").code == 0
-    found = call("eval", "m.safetensors", "moons", *plugin, "--limit", 20, "--json")
+    assert apart("train", "moons", *plugin, *given, "-o", "m.safetensors").code == 0
+    found = apart("eval", "m.safetensors", "moons", *plugin, "--limit", 20, "--json")
     assert found.json["method"] == "direct"
-    assert call("sample", "m.safetensors", *plugin, "-n", 4, "-o", "s.h5").code == 0
-    without = call("eval", "m.safetensors", "moons")
+    assert apart("sample", "m.safetensors", *plugin, "-n", 4, "-o", "s.h5").code == 0
+    without = apart("eval", "m.safetensors", "moons")
     assert without.code == 69
     assert "'energy' is of a plugin: give --plugin energy_machine.py" in without.err
 

@@ -8,15 +8,15 @@ if TYPE_CHECKING:
     from tests.cli.preloaded import Done
 
 
-def test_the_page_holds_what_json_printed(inside: Callable[..., "Done"], tmp_path: Path) -> None:
+def test_the_page_holds_what_json_printed(call: Callable[..., "Done"], tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text('{"metrics": {"nll": 1.25}}')
-    done = inside("report", "result.json", "-o", "r.html")
+    done = call("report", "result.json", "-o", "r.html")
     assert (done.code, done.out, done.err) == (0, b"", "")
     page = (tmp_path / "r.html").read_text()
     assert "result.json" in page
     assert "1.25" in page
-    assert inside("report", "result.json", "-o", "r.html").code == 73
+    assert call("report", "result.json", "-o", "r.html").code == 73
 
 
-def test_standard_input_is_read_once(inside: Callable[..., "Done"]) -> None:
-    assert inside("report", "-", "-", "-o", "r.html").code == 2
+def test_standard_input_is_read_once(call: Callable[..., "Done"]) -> None:
+    assert call("report", "-", "-", "-o", "r.html").code == 2

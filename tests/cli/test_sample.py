@@ -9,18 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.cli.files import read
+
 if TYPE_CHECKING:
     from tests.cli.preloaded import Done
 
 Call = Callable[..., "Done"]
 Draw = Callable[..., NDArray[np.float32]]
-
-
-def read(path: Path, name: str = "samples") -> NDArray[np.float32]:
-    from arcsm_cli.io.samples import SampleFile
-
-    with SampleFile(path) as file:
-        return file.read(0, len(file), name)
 
 
 @pytest.fixture
@@ -108,9 +103,9 @@ def test_an_existing_output_is_refused_unless_forced(
     ],
 )
 def test_what_cannot_be_is_refused_in_a_line_that_names_the_option(
-    options: str, code: int, inside: Call, digits_model: Path, tmp_path: Path
+    options: str, code: int, call: Call, digits_model: Path, tmp_path: Path
 ) -> None:
-    done = inside("sample", digits_model, "-n", 4, "-o", "s.h5", *options.split())
+    done = call("sample", digits_model, "-n", 4, "-o", "s.h5", *options.split())
     assert (done.code, done.out, done.err.count("\n")) == (code, b"", 1)
     value = options.split()[-1]
     assert options.split()[-2] in done.err or value in done.err
@@ -121,9 +116,9 @@ def test_what_cannot_be_is_refused_in_a_line_that_names_the_option(
     ("options", "named"), [("--sampler ode", "ode"), ("--png grid.png", "--png")]
 )
 def test_what_does_not_fit_the_model_is_refused(
-    options: str, named: str, inside: Call, staged_model: Path, tmp_path: Path
+    options: str, named: str, call: Call, staged_model: Path, tmp_path: Path
 ) -> None:
-    done = inside("sample", staged_model, "-o", "s.h5", *options.split())
+    done = call("sample", staged_model, "-o", "s.h5", *options.split())
     assert (done.code, done.err.count("\n"), named in done.err) == (2, 1, True)
     assert list(tmp_path.iterdir()) == []
 

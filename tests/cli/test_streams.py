@@ -141,21 +141,6 @@ def read_terminal(leader: int) -> bytes:
         return b""
 
 
-def test_binary_data_are_not_written_to_a_terminal(
-    program: list[str], environment: dict[str, str], samples: Path, tmp_path: Path
-) -> None:
-    command = [*program, "merge", str(samples), "-o", "-"]
-    code, shown = on_a_terminal(command, environment, tmp_path, "stdout")
-    assert (code, shown) == (73, "")
-
-
-def test_binary_data_are_not_read_from_a_terminal(
-    program: list[str], environment: dict[str, str], tmp_path: Path
-) -> None:
-    code, _ = on_a_terminal([*program, "info", "-"], environment, tmp_path, "stdin")
-    assert code == 2
-
-
 def test_a_table_on_a_narrow_terminal_is_folded_not_cut(
     program: list[str], environment: dict[str, str], samples: Path, run_arcsm: RunArcsm
 ) -> None:

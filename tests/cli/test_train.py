@@ -5,10 +5,13 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
+from tests.cli.files import contents
+from tests.cli.preloaded import VECTORS
 
 if TYPE_CHECKING:
     from tests.cli.preloaded import Done
@@ -17,35 +20,18 @@ Call = Callable[..., "Done"]
 Train = Callable[..., "Done"]
 
 
-def by(call: Call) -> Train:
+@pytest.fixture
+def train(call: Call) -> Train:
+    """Trains a tiny model of ``gaussian:2`` for 3 steps, if not told otherwise."""
+
     def train(*options: object, data: object = "gaussian:2", steps: int | None = 3) -> "Done":
         size = ("--hidden", "8") if "--hidden" not in options else ()
         length = () if steps is None else ("--steps", steps)
         where = () if "-o" in options else ("-o", "m.safetensors")
-        return call("train", data, *size, *length, *where, *options)
+        few = ("--limit", 400) if data == "gaussian:2" and "--limit" not in options else ()
+        return call("train", data, *few, *size, *length, *where, *options)
 
     return train
-
-
-@pytest.fixture
-def train(call: Call) -> Train:
-    """Trains a tiny model of ``gaussian:2`` for 3 steps, if not told otherwise."""
-    return by(call)
-
-
-@pytest.fixture
-def train_inside(inside: Call) -> Train:
-    """The same, in this process."""
-    return by(inside)
-
-
-def contents(path: Path) -> tuple[dict[str, bytes], dict[str, Any], dict[str, Any]]:
-    """The tensors' bytes, the settings of the model and the training of a checkpoint."""
-    from arcsm_cli.io.checkpoint import load_checkpoint
-
-    checkpoint = load_checkpoint(path)
-    tensors = {name: t.numpy().tobytes() for name, t in checkpoint.tensors.items()}
-    return tensors, checkpoint.config, checkpoint.training
 
 
 def test_options_reach_the_model(train: Train, tmp_path: Path) -> None:
@@ -76,10 +62,8 @@ def test_json_gives_the_final_figures_and_nothing_else(train: Train) -> None:
     assert {"loss", "valid_loss"} < set(done.json["metrics"])
 
 
-def test_a_dry_run_says_what_would_be_and_writes_nothing(
-    train_inside: Train, tmp_path: Path
-) -> None:
-    done = train_inside("--dry-run", "--json", "-o", "dry", steps=400)
+def test_a_dry_run_says_what_would_be_and_writes_nothing(train: Train, tmp_path: Path) -> None:
+    done = train("--dry-run", "--json", "-o", "dry", steps=400)
     assert done.code == 0
     found = json.loads(done.out)
     assert (found["run"]["device"][:3], found["run"]["steps"]) == ("cpu", 400)
@@ -165,10 +149,10 @@ def test_no_file_of_another_run_is_replaced_unless_forced(
     ],
 )
 def test_what_cannot_be_is_refused_in_a_line_that_names_the_option(
-    options: str, code: int, train_inside: Train, tmp_path: Path
+    options: str, code: int, train: Train, tmp_path: Path
 ) -> None:
     words = options.split()
-    done = train_inside(*words, steps=None if {"--steps", "--epochs"} & set(words) else 3)
+    done = train(*words, steps=None if {"--steps", "--epochs"} & set(words) else 3)
     assert (done.code, done.out, done.err.count("\n")) == (code, b"", 1)
     names = [word.split("=")[0].removeprefix("--") for word in words if word.startswith("--")]
     assert any(name in done.err for name in [*names, words[-1]])
@@ -187,9 +171,9 @@ def test_what_cannot_be_is_refused_in_a_line_that_names_the_option(
     ],
 )
 def test_data_that_are_not_there_are_named(
-    data: str, code: int, train_inside: Train, tmp_path: Path
+    data: str, code: int, train: Train, tmp_path: Path
 ) -> None:
-    done = train_inside("--data-dir", tmp_path / "data", data=data)
+    done = train("--data-dir", tmp_path / "data", data=data)
     assert (done.code, done.out, done.err.count("\n")) == (code, b"", 1)
     assert data.partition(":")[0] in done.err
     assert not list(tmp_path.glob("m.*"))
@@ -253,16 +237,16 @@ def test_a_checkpoint_without_its_resume_file_is_not_replaced(train: Train, tmp_
     ],
 )
 def test_a_run_is_not_resumed_with_other_settings(
-    option: str, call_in: Call, inside: Call, tmp_path_factory: pytest.TempPathFactory
+    option: str, call_in: Call, call: Call, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "finished"
-    base = ("train", "gaussian:2", "--steps", 3, "-o", "m.safetensors")
+    base = ("train", *VECTORS, "--steps", 3, "-o", "m.safetensors")
     if not folder.exists():
         folder.mkdir()
         assert call_in(folder, *base, "--hidden", "8").code == 0
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     size = () if option.startswith("--hidden") else ("--hidden", "8")
-    done = inside(*base, *size, "--resume", *option.split(), folder=folder)
+    done = call(*base, *size, "--resume", *option.split(), folder=folder)
     assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
     assert option.split()[0] in done.err
     assert before == {p.name: p.read_bytes() for p in folder.iterdir()}

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from tests.cli.files import contents
+
 if TYPE_CHECKING:
     from tests.cli.preloaded import Done, Running
 
@@ -49,15 +51,6 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Image.fromarray(pixels).save(root / name / f"{i}.{ending}")
     np.savez(root / "grey.npz", random.integers(0, 256, (20, 1, 8, 4), dtype=np.uint8))
     return root
-
-
-def contents(path: Path) -> tuple[dict[str, bytes], dict[str, Any], dict[str, Any]]:
-    """The tensors' bytes, the settings of the model and the training of a checkpoint."""
-    from arcsm_cli.io.checkpoint import load_checkpoint
-
-    checkpoint = load_checkpoint(path)
-    tensors = {name: t.numpy().tobytes() for name, t in checkpoint.tensors.items()}
-    return tensors, checkpoint.config, checkpoint.training
 
 
 def samples(path: Path) -> Any:
@@ -187,7 +180,7 @@ def test_a_run_is_not_resumed_with_other_settings(
     option: str,
     named: str,
     call_in: Call,
-    inside: Call,
+    call: Call,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "finished pixelcnn"
@@ -196,7 +189,7 @@ def test_a_run_is_not_resumed_with_other_settings(
         folder.mkdir()
         assert call_in(folder, *base).code == 0
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
-    done = inside(*base, "--resume", *option.split(), folder=folder)
+    done = call(*base, "--resume", *option.split(), folder=folder)
     assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
     assert named in done.err
     assert before == {p.name: p.read_bytes() for p in folder.iterdir()}

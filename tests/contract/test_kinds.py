@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from arcsm_cli.io.checkpoint import load_checkpoint
 from arcsm_cli.io.samples import SampleFile
+from tests.cli.files import contents, read
 
 if TYPE_CHECKING:
     from tests.cli.preloaded import Done, Running
@@ -128,19 +128,6 @@ def model(call_in: Call, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
         return found[name]
 
     return get
-
-
-def contents(path: Path) -> Any:
-    """The tensors' bytes, the settings of the model and the training of a checkpoint."""
-    checkpoint = load_checkpoint(path)
-    tensors = {name: t.numpy().tobytes() for name, t in checkpoint.tensors.items()}
-    return tensors, checkpoint.config, checkpoint.training
-
-
-def read(path: Path) -> Any:
-    """The samples of a file, (N, ...)."""
-    with SampleFile(path) as file:
-        return file.read(0, len(file))
 
 
 def commands(path: Path) -> list[str]:

@@ -60,7 +60,7 @@ def _place(error: BaseException) -> str:
 
 def _watched(run: Any, findings: Findings) -> Any:
     """The target, with what it does wrong kept and not raised."""
-    from tests.fuzz.targets import ended
+    from tests.fuzz.readers import ended
 
     memory, told = _memory(), 0
 
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--replay", nargs="+", type=Path, help="run these inputs only")
     arguments = parser.parse_args()
 
-    from tests.fuzz import targets
+    from tests.fuzz import readers
     from tests.fuzz.targets import TARGETS
 
     if arguments.target not in TARGETS:
@@ -129,7 +129,7 @@ def main() -> None:
     work = arguments.corpus / f"{arguments.target}-work"
     for folder in (first, work):
         folder.mkdir(exist_ok=True)
-    targets._folder = lambda process: work  # type: ignore[assignment]  # libFuzzer never tidies up
+    readers._folder = lambda process: work  # type: ignore[assignment]  # libFuzzer never tidies up
     for number, seed in enumerate(target.seeds()):
         (first / f"{number:03}").write_bytes(seed)
     options = [

@@ -5,7 +5,8 @@ import random
 import pytest
 
 from tests.fuzz import mutators
-from tests.fuzz.targets import COUNTS, TARGETS, ended, fuzz, seeds_of
+from tests.fuzz.readers import ended
+from tests.fuzz.targets import COUNTS, TARGETS, fuzz, seeds_of
 
 
 @pytest.mark.parametrize("name", TARGETS)

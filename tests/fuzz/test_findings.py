@@ -23,7 +23,7 @@ from arcsm_cli.errors import ArcsmError, DamagedInputError, UsageError
 from arcsm_cli.io import bounded_json
 from arcsm_cli.io.provenance import extend, parse_chain
 from arcsm_cli.io.samples import SampleFile
-from tests.fuzz import targets
+from tests.fuzz import readers
 
 
 @pytest.fixture
@@ -158,8 +158,8 @@ def config(text: str) -> Callable[[], object]:
     from arcsm_cli.cli.config import Config
 
     def read() -> object:
-        found = targets._file(text.encode(), "config.toml")
-        return Config(str(found), *targets._options())
+        found = readers._file(text.encode(), "config.toml")
+        return Config(str(found), *readers._options())
 
     return read
 

@@ -108,7 +108,7 @@ def examples(data: Dataset, valid: Dataset, pictures: Dataset, held_out: Dataset
 def fresh(settings: Make, pictures: Dataset, data: Dataset) -> Callable[..., TrainState]:
     """Makes states before the first step, of images where the context network takes those."""
 
-    def make(choices: dict[str, Any], **values: Any) -> TrainState:
+    def make(choices: dict[str, Any] = SCORES, **values: Any) -> TrainState:
         examples = pictures if choices.get("context") == "pixelcnn" else data
         return fresh_state(model_config(examples, Choices(**choices)), settings(**values), "cpu")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,31 +22,18 @@ from arcsm_cli.randomness import Draws, Purpose, generator_for
 from arcsm_cli.training import autoregressive, loop
 from arcsm_cli.training.batches import HeldBatches, batches_of
 from arcsm_cli.training.configure import Choices, model_config
-from arcsm_cli.training.loop import DivergedError, train
+from arcsm_cli.training.loop import train
 from arcsm_cli.training.session import fresh_state
 from arcsm_cli.training.state import TrainState
+from tests.training.runs import SCORES, equal
 
 Make = Callable[..., Any]
 
-STAGED: dict[str, Any] = {"annealing": "staged", "levels": 3}
-
-
-@pytest.fixture
-def fresh(config: Make, settings: Make) -> Callable[..., TrainState]:
-    """Makes states before the first step."""
-
-    def make(choices: dict[str, Any] | None = None, **values: Any) -> TrainState:
-        return fresh_state(config(**choices or {}), settings(**values), "cpu")
-
-    return make
+STAGED: dict[str, Any] = {**SCORES, "annealing": "staged", "levels": 3}
 
 
 def validation_loss(state: TrainState, valid: Dataset) -> float:
     return loop.validation_loss(state, valid, 0)
-
-
-def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
 # Batches
@@ -304,7 +290,9 @@ def test_the_validation_loss_counts_every_example_once(
     monkeypatch.setattr(ARCSM, "sigma_min", 0.0)
     # 20 examples in batches of 8: the last one is smaller.
     expected = float(valid.values.mean())
-    assert validation_loss(fresh({"sigma_min": 0.05}), valid) == pytest.approx(expected, abs=1e-6)
+    assert validation_loss(fresh({**SCORES, "sigma_min": 0.05}), valid) == pytest.approx(
+        expected, abs=1e-6
+    )
 
 
 # Stopping
@@ -325,120 +313,6 @@ def test_a_stop_request_at_the_last_step_comes_too_late(
     state, seen = fresh(), watcher(7)
     assert train(state, data, valid, seen)
     assert seen.saved.count(7) == 1
-
-
-# Divergence
-
-
-def poisoned(at: int) -> Callable[[ARCSM, NoisyBatch, Draws], Tensor]:
-    """CSM that is NaN from call number ``at`` on, counted from 1."""
-    calls = 0
-
-    def objective(model: ARCSM, batch: NoisyBatch, random: Draws) -> Tensor:
-        nonlocal calls
-        calls += 1
-        return csm(model, batch, random) * (math.nan if calls >= at else 1.0)
-
-    return objective
-
-
-@pytest.mark.parametrize("at", [1, 2, 5])
-def test_a_loss_that_is_no_number_ends_the_run_unsaved(
-    fresh: Make,
-    data: Dataset,
-    valid: Dataset,
-    watcher: Make,
-    at: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(autoregressive.OBJECTIVES, "csm", poisoned(at))
-    seen = watcher()
-    with pytest.raises(DivergedError, match=f"step {at} "):
-        train(fresh(validate_every=10**6), data, valid, seen)
-    assert seen.saved == ([3] if at > 3 else [])
-
-
-def test_figures_that_are_read_late_are_the_same(
-    fresh: Make, data: Dataset, valid: Dataset, watcher: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    early, late = fresh(validate_every=3), fresh(validate_every=3)
-    train(early, data, valid, watcher())
-    monkeypatch.setitem(loop._STEPS_AHEAD, "cpu", 5)
-    train(late, data, valid, watcher())
-    assert early.history == late.history
-    assert equal(early.average, late.average)
-
-
-def test_a_loss_that_is_read_late_ends_the_run_at_its_own_step(
-    fresh: Make, data: Dataset, valid: Dataset, watcher: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(loop._STEPS_AHEAD, "cpu", 100)
-    monkeypatch.setitem(autoregressive.OBJECTIVES, "csm", poisoned(4))
-    seen = watcher()
-    with pytest.raises(DivergedError, match="step 4 "):
-        train(fresh(validate_every=10**6), data, valid, seen)
-    assert seen.saved == [3]
-
-
-def test_data_that_are_no_numbers_end_the_run(
-    fresh: Make, data: Dataset, valid: Dataset, watcher: Make
-) -> None:
-    values = data.values.clone()
-    values[7, 1] = math.nan
-    seen = watcher()
-    with pytest.raises(DivergedError):
-        train(fresh(), Dataset("nan", values), valid, seen)
-    assert seen.saved == []
-
-
-@pytest.mark.parametrize("lr", [1e18, 1e25, 1e38])
-def test_an_absurd_rate_ends_the_run_unsaved(
-    fresh: Make, data: Dataset, valid: Dataset, watcher: Make, lr: float
-) -> None:
-    seen = watcher()
-    with pytest.raises(DivergedError):
-        train(fresh(lr=lr, warmup=0, checkpoint_every=1, validate_every=1), data, valid, seen)
-    assert seen.saved == []
-
-
-def test_an_infinite_gradient_ends_the_run_unsaved(
-    fresh: Make,
-    data: Dataset,
-    valid: Dataset,
-    watcher: Make,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def steep(model: ARCSM, batch: NoisyBatch, random: Draws) -> Tensor:
-        loss = csm(model, batch, random)
-        return loss + 1e38 * (1e38 * (loss - loss.detach()))
-
-    monkeypatch.setitem(autoregressive.OBJECTIVES, "csm", steep)
-    seen = watcher()
-    with pytest.raises(DivergedError, match="step 1 "):
-        train(fresh(), data, valid, seen)
-    assert seen.saved == []
-
-
-def test_weights_that_are_no_numbers_are_not_saved(
-    fresh: Make, data: Dataset, valid: Dataset, watcher: Make
-) -> None:
-    state, seen = fresh(validate_every=10**6, checkpoint_every=1), watcher()
-    next(iter(state.average.values())).fill_(math.inf)
-    with pytest.raises(DivergedError):
-        train(state, data, valid, seen)
-    assert seen.saved == []
-
-
-def test_the_error_of_a_diverged_run_names_what_is_kept(
-    fresh: Make,
-    data: Dataset,
-    valid: Dataset,
-    watcher: Make,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(autoregressive.OBJECTIVES, "csm", poisoned(5))
-    with pytest.raises(DivergedError, match=r"checkpoint of step 3 is kept.*--lr"):
-        train(fresh(validate_every=10**6), data, valid, watcher())
 
 
 # It learns

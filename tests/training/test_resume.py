@@ -29,23 +29,21 @@ STAGED: dict[str, Any] = {"annealing": "staged", "levels": 3}
 # Going on
 
 
-def test_a_run_stopped_at_any_step_ends_as_one_that_was_not(run: Make) -> None:
-    whole = run()
+@pytest.mark.parametrize("stop", range(1, 7))
+def test_a_run_stopped_at_any_step_ends_as_one_that_was_not(run: Make, stop: int) -> None:
+    whole, parts = run(), run()
     whole.start()
-    for stop in range(1, 7):
-        parts = run()
-        parts.interrupted([stop])
-        assert_same_files(whole, parts)
+    parts.interrupted([stop])
+    assert_same_files(whole, parts)
 
 
-def test_a_staged_run_stopped_at_any_step_ends_as_one_that_was_not(run: Make) -> None:
-    whole = run(SCORES | STAGED, steps=4)
+# Stages of four steps: 4 and 8 are their boundaries, 5 and 10 those of epochs.
+@pytest.mark.parametrize("stop", [2, 4, 5, 8, 10])
+def test_a_staged_run_stopped_at_any_step_ends_as_one_that_was_not(run: Make, stop: int) -> None:
+    whole, parts = run(SCORES | STAGED, steps=4), run(SCORES | STAGED, steps=4)
     whole.start()
-    # Stages of four steps: 4 and 8 are their boundaries, 5 and 10 those of epochs.
-    for stop in (2, 4, 5, 8, 10):
-        parts = run(SCORES | STAGED, steps=4)
-        parts.interrupted([stop])
-        assert_same_files(whole, parts)
+    parts.interrupted([stop])
+    assert_same_files(whole, parts)
 
 
 @pytest.mark.parametrize(

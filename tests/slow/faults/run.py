@@ -7,6 +7,7 @@ was lost.
 """
 
 import argparse
+import itertools
 import os
 import random
 import sys
@@ -14,13 +15,14 @@ import tempfile
 import time
 import types
 from pathlib import Path
+from typing import Any
 
 # A library installs a package `tests`, which a script would get in place of this folder.
 package = types.ModuleType("tests")
 package.__path__ = [str(Path(__file__).resolve().parents[2])]
 sys.modules["tests"] = package
 
-from tests.cli.preloaded import Running, Server  # noqa: E402
+from tests.cli.processes import Running, server  # noqa: E402
 from tests.slow.faults.strike import FAULTS, Arena, Loss, Tally  # noqa: E402
 from tests.slow.faults.work import WORKS  # noqa: E402
 
@@ -40,8 +42,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         (folder / "streams").mkdir()
-        server = Server(kept | {"OMP_NUM_THREADS": "1"}, folder / "streams")
-        arena = Arena(lambda *given, **more: Running(server, given[0], given[1:], **more), folder)
+        forked, environment = server(), kept | {"OMP_NUM_THREADS": "1"}
+        streams = (folder / "streams" / str(i) for i in itertools.count())
+
+        def start(where: Path, *arguments: object, **more: Any) -> Running:
+            return Running(forked, environment, streams, where, arguments, **more)
+
+        arena = Arena(start, folder)
         tallies: dict[str, Tally] = {}
         for fault in options.fault:
             for work in options.work:
@@ -57,7 +64,7 @@ def main() -> int:
                     row = f"{fault:<15} {work:<15} {tally} {time.monotonic() - began:6.1f} s"
                     print(row, flush=True)
                     tallies.setdefault(fault, Tally()).add(tally)
-        server.end()
+        forked.end()
     print()
     for fault, tally in tallies.items():
         print(f"{fault:<15} {'(all)':<15} {tally}")

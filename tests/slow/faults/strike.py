@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from tests.cli.preloaded import Done, Running
+from tests.cli.processes import Done, Running
 from tests.slow.faults import inject
 from tests.slow.faults.work import STDOUT, WORKS, Loss, Work, content, demand, prepare, step
 
