@@ -19,7 +19,7 @@ from torch import Tensor
 from arcsm_cli.data.batch import Batch
 from arcsm_cli.denoising.rules import Rule
 from arcsm_cli.models.arcsm import ARCSM
-from arcsm_cli.models.conditional import ConditionalModel, ScoreWalk
+from arcsm_cli.models.conditional import ConditionalModel
 from arcsm_cli.randomness import SampleNoise
 
 _NOISE_NUMBERS = 1 << 22  # random numbers held at a time
@@ -53,7 +53,7 @@ def restore(
     y, given = observed.x, observed.given
     batch, dimensions = y.shape
     lag = dimensions if draw else lag
-    walk = ScoreWalk(ConditionalModel(model), given.repeat_interleave(particles, 0))
+    walk = ConditionalModel(model).walk(given.repeat_interleave(particles, 0))
     seen = y.repeat_interleave(particles, 0)
     log_w = y.new_zeros(batch, particles)
     means = y.new_zeros(batch, particles, dimensions)  # given the drawn values

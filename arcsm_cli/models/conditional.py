@@ -72,6 +72,10 @@ class ConditionalModel:
             self._constants[key] = LevelConstants(self.model, sigma, level)
         return self._constants[key]
 
+    def walk(self, given: Tensor, order: Tensor | None = None) -> ScoreWalk:
+        """Start B examples, of which ``given`` (B, G) is known; see `ScoreWalk`."""
+        return ScoreWalk(self, given, order)
+
     def of_examples(self, batch: Batch | Tensor) -> Conditionals:
         """Return all B x D conditionals of sorted examples (B, D), rows in example order."""
         batch = Batch.of(batch)

@@ -12,7 +12,7 @@ from arcsm_cli.data.batch import nothing_given
 from arcsm_cli.models.any_order import in_turn, place_count, visits
 from arcsm_cli.models.arcsm import ARCSM
 from arcsm_cli.models.base import AutoregressiveModel
-from arcsm_cli.models.conditional import ConditionalModel, ScoreWalk
+from arcsm_cli.models.conditional import ConditionalModel
 from arcsm_cli.models.mle import ARMLE
 from arcsm_cli.randomness import SampleNoise
 
@@ -53,7 +53,7 @@ def start(model: AutoregressiveModel, given: Tensor, order: Tensor | None = None
     if isinstance(model, ARMLE):
         return model.walk(given, order)
     assert isinstance(model, ARCSM)
-    return ScoreWalk(ConditionalModel(model), given, order)
+    return ConditionalModel(model).walk(given, order)
 
 
 @torch.no_grad()

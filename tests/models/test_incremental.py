@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from arcsm_cli.models import cuda_graphs
-from arcsm_cli.models.conditional import ConditionalModel, ScoreWalk
+from arcsm_cli.models.conditional import ConditionalModel
 from tests.models.images import (
     FILTERS,
     Case,
@@ -124,7 +124,7 @@ def test_scores_of_a_walk_equal_those_of_the_full_pass(
     x, sigma = case_inputs(model, 3), 0.3
     with torch.no_grad():
         expected = model.score(x, model.contexts(x), x.new_tensor(sigma))
-        walk = ScoreWalk(ConditionalModel(model), torch.empty(len(x), 0))
+        walk = ConditionalModel(model).walk(torch.empty(len(x), 0))
         for d, column in enumerate(x.T):
             s = walk.conditionals().at(sigma)(column)
             assert torch.allclose(s, expected[:, d], rtol=1e-10, atol=1e-10)
