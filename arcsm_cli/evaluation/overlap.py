@@ -126,11 +126,21 @@ class Trained:
         return {"overlap": {"training_examples": None}}
 
     def _is_same_input(self, examples: Examples) -> bool:
-        """Whether the examples come from what was trained on, and not from another split of it."""
-        if examples.digest not in self.inputs.values():
+        """Whether the examples come from what was trained on, and from no other part of it.
+
+        Of a file with several arrays one that both name differently is another part.
+        """
+        own = _array(examples.name)
+        trained = {_array(name) for name, of in self.inputs.items() if of == examples.digest}
+        if not trained or ("" not in trained | {own} and own not in trained):
             return False
         part = examples.name.rpartition(":")[2]
         return not (part in SPLITS and self.part in SPLITS and part != self.part)
+
+
+def _array(name: str) -> str:
+    """Return which array of its file a specification names, empty if none."""
+    return name.partition("::")[2].partition(":")[0]
 
 
 def training_inputs(provenance: list[dict[str, Any]]) -> dict[str, str]:

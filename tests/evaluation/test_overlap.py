@@ -74,6 +74,13 @@ def test_another_split_of_the_same_input_is_unseen() -> None:
     assert trained_on(points(9, 1), "train", x=data.digest).overlap(data) == {}
 
 
+@pytest.mark.parametrize(("name", "noticed"), [("x::a", True), ("x", True), ("x::b", False)])
+def test_another_array_of_the_same_file_is_unseen(name: str, noticed: bool) -> None:
+    data = Dataset(name, points(9))
+    found = Trained(None, 0, "train", {"x::a:train": data.digest}).overlap(data)
+    assert bool(found) == noticed
+
+
 def test_of_a_file_that_trained_the_model_the_test_split_is_measured(tmp_path: Any) -> None:
     path = str(tmp_path / "x.npy")
     np.save(path, points(300).numpy())
