@@ -20,6 +20,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch  # noqa: F401  before the limits, which are for what reading takes
 
 from arcsm_cli.errors import DamagedInputError
 
