@@ -14,6 +14,7 @@ import torch
 from arcsm_cli.data.dataset import Beside, Dataset
 from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError
 from arcsm_cli.io.streams import label
+from arcsm_cli.notices import note
 
 
 class Several(str):
@@ -147,6 +148,8 @@ def joined(parts: Sequence[Dataset], name: str) -> Dataset:
     first = parts[0]
     labels = [part.labels for part in parts]
     known = [tensor for tensor in labels if tensor is not None]
+    if 0 < len(known) < len(parts):
+        note("%s: %d of %d files have labels: none are taken", name, len(known), len(parts))
     if any(part.classes != first.classes for part in parts):
         raise DamagedInputError(f"{label(name)}: the classes of its files differ")
     digests = {part.name: part.digest for part in parts}
