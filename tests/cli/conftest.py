@@ -1,8 +1,9 @@
 """The real program through real pipes, and small files for it to read."""
 
+import logging
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 RunArcsm = Callable[..., "subprocess.CompletedProcess[Any]"]
+
+
+@pytest.fixture(autouse=True)
+def log_of_the_run_alone() -> Iterator[None]:
+    """Takes off what a run within this process logs through, whichever way it was started."""
+    yield
+    root = logging.getLogger()
+    root.handlers = [h for h in root.handlers if type(h).__module__ != "arcsm_cli.cli.log"]
 
 
 @pytest.fixture(scope="session")

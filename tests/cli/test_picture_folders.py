@@ -93,6 +93,7 @@ def folders(images: Any, call: Call, tmp_path: Path) -> tuple[str, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_torch_fidelity_finds_the_samples_in_a_folder(
     images: Any, folders: tuple[str, str], inception_state: Any, tmp_path: Path
 ) -> None:

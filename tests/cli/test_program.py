@@ -128,6 +128,7 @@ def test_the_program_can_be_called_from_python(
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_neither_a_home_nor_the_notebooks_backend_is_needed(tmp_path: Path) -> None:
     code = (
         "import os, pwd, sys\n"

@@ -62,7 +62,11 @@ def samples(path: Path) -> Any:
 
 @pytest.mark.parametrize(
     ("objective", "data", "shape"),
-    [("mle", "split", (3, 12, 8)), ("csm", "classes", (3, 8, 8)), ("csm", "grey.npz", (1, 8, 4))],
+    [
+        ("csm", "classes", (3, 8, 8)),
+        pytest.param("mle", "split", (3, 12, 8), marks=pytest.mark.slow),
+        pytest.param("csm", "grey.npz", (1, 8, 4), marks=pytest.mark.slow),
+    ],
 )
 def test_images_of_files_and_folders_are_modelled_in_their_shape(
     objective: str,
@@ -88,6 +92,7 @@ def test_images_of_files_and_folders_are_modelled_in_their_shape(
     assert call("eval", "m.safetensors", pictures / data, *options).json["examples"] == 2
 
 
+@pytest.mark.slow
 def test_images_can_be_brought_to_sides_that_fit(
     train: Train, pictures: Path, tmp_path: Path
 ) -> None:
@@ -103,6 +108,7 @@ def test_options_reach_the_model_and_the_run(train: Train, tmp_path: Path) -> No
     assert (config["context_width"], training["settings"]["grad_accumulation"]) == (5, 2)
 
 
+@pytest.mark.slow
 def test_a_size_stands_for_what_is_not_given(train: Train, tmp_path: Path) -> None:
     network = ("--context", "pixelcnn", "--size", "small", "--filters", 4, "--dropout", 0.5)
     assert train("--steps", 1, "--resize", 4, network=network).code == 0

@@ -258,6 +258,7 @@ def test_info_knows_it(name: str, model: Any, call: Call) -> None:
     assert [step["command"] for step in found["provenance"]] == KINDS[name].chain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["csm-staged", "mle-8-bit", "vae-csm", "distilled"])
 def test_curves_are_drawn(name: str, model: Any, call: Call, tmp_path: Path) -> None:
     done = call("plot", model(name), "-o", "curves.png", "-q")
