@@ -166,7 +166,14 @@ def test_a_run_is_not_resumed_with_other_settings(
 # Sampling
 
 
-@pytest.mark.parametrize("name", ["discretized", "masked", "noisy vectors"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("discretized", marks=pytest.mark.slow),
+        "masked",
+        pytest.param("noisy vectors", marks=pytest.mark.slow),
+    ],
+)
 def test_sampling_is_ancestral_without_being_told(name: str, models: Any, draw: Any) -> None:
     first, same = (
         draw(models(name), "-n", 5, "--seed", 3, *flag) for flag in ([], ["--sampler", "ancestral"])
@@ -186,7 +193,9 @@ def test_samples_of_8_bit_models_are_8_bit_values(name: str, models: Any, draw: 
     assert drawn.max() <= 1
 
 
-@pytest.mark.parametrize("name", ["perturbed", "noisy vectors"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("perturbed", marks=pytest.mark.slow), "noisy vectors"]
+)
 def test_denoising_changes_samples_by_about_the_noise(name: str, models: Any, draw: Any) -> None:
     noisy, clean = (draw(models(name), "-n", 20, "--no-clip", *f) for f in ([], ["--denoise"]))
     assert (noisy != clean).mean() > 0.9
@@ -291,7 +300,14 @@ def test_a_trained_model_comes_near_the_entropy(models: Any, evaluate: Any) -> N
 # Plots
 
 
-@pytest.mark.parametrize("options", ["", "--slices -1,0.5", "--scale nats"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param("", marks=pytest.mark.slow),
+        "--slices -1,0.5",
+        pytest.param("--scale nats", marks=pytest.mark.slow),
+    ],
+)
 def test_the_density_of_two_variables_is_drawn(
     options: str, models: Any, call: Call, tmp_path: Path
 ) -> None:

@@ -272,6 +272,7 @@ def test_scores_that_cannot_be_compared_are_refused_in_a_line(
     assert not list(tmp_path.glob("*.png"))
 
 
+@pytest.mark.slow
 def test_scores_are_drawn_against_others(call: Call, model: Path, tmp_path: Path) -> None:
     few = ("--limit", 50, "--statistic", "csm,typicality", *SMALL)
     for data, name in (("gaussian:2", "in.h5"), ("rings", "out.h5")):

@@ -42,6 +42,7 @@ def test_a_model_and_data_may_come_from_stdin(
     assert (trained.code, trained.err) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_enough_ends_the_writer_quietly(
     start: Start, vector_model: Path, tmp_path: Path
 ) -> None:

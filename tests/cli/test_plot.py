@@ -225,6 +225,7 @@ def test_the_ending_must_be_of_a_known_format(
     assert ".png, .pdf or .svg" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_reader_that_is_gone_ends_the_program_quietly(plot: RunArcsm) -> None:
     reader, writer = os.pipe()
     os.close(reader)

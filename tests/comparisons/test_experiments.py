@@ -66,6 +66,7 @@ def test_an_experiment_has_records_figures_and_tables(
         columns(rows)  # of equal keys
 
 
+@pytest.mark.slow
 def test_csm_is_deterministic_given_the_batch_and_the_others_are_not(
     results: Callable[[str], Tables],
 ) -> None:
@@ -88,7 +89,9 @@ def test_cost_has_every_timed_iteration_and_comparable_weights(
         assert abs(a / b - 1) < 0.05
 
 
-@pytest.mark.parametrize(("limit", "value"), [("memory", 1e-3), ("time", 1e-6)])
+@pytest.mark.parametrize(
+    ("limit", "value"), [("memory", 1e-3), pytest.param("time", 1e-6, marks=pytest.mark.slow)]
+)
 def test_a_method_beyond_a_limit_is_stopped_and_not_tried_further(limit: str, value: float) -> None:
     settings = replace(SMALL["cost"], methods=("sm",), **{f"{limit}_limit": value})
     settings = replace(settings, batch_size=2000, dims=(40, 50), steps=50)

@@ -158,6 +158,7 @@ def test_drawn_completions_have_the_moments_of_the_unknown_given_the_known(
     assert (found[:, mask].T.cov() - linear @ spread @ linear.T).abs().max() < 0.1
 
 
+@pytest.mark.slow
 def test_completions_agree_with_what_comes_after(switch: KnownModel) -> None:
     y = torch.tensor([0.6, -0.6], dtype=torch.float64).repeat(200)
     rule = MaskPosterior(torch.tensor([True, False]), SIGMA_MIN, 0.3)

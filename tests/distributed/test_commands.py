@@ -161,7 +161,8 @@ def test_a_table_against_other_data_is_that_of_one_process(
     assert first.json == call(*command, *more).json
 
 
-@pytest.mark.parametrize("signalled", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("signalled", [0, 1])
 def test_a_signal_to_either_process_stops_both_and_what_they_saved_goes_on(
     call: Call, together: Together, tmp_path: Path, signalled: int
 ) -> None:

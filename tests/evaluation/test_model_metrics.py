@@ -205,7 +205,10 @@ def test_it_is_said_when_the_noise_was_not_added_here(random_model: Make) -> Non
     assert "already perturbed" in density_text(random_model(), perturbed=False)
 
 
-@pytest.mark.parametrize("sd", [0.003, 0.02, 0.5])
+@pytest.mark.parametrize(
+    "sd",
+    [pytest.param(0.003, marks=pytest.mark.slow), 0.02, pytest.param(0.5, marks=pytest.mark.slow)],
+)
 def test_the_bound_of_dequantised_images_is_that_of_its_closed_form(
     gaussian_model: Make, sd: float
 ) -> None:

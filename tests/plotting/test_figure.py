@@ -51,6 +51,7 @@ def test_a_figure_is_900_pixels_wide(tmp_path: Path) -> None:
         assert image.size == (900, 300)
 
 
+@pytest.mark.slow
 def test_the_colours_of_a_large_file_are_reduced(tmp_path: Path) -> None:
     def draw_noise(figure: Figure) -> None:
         figure.add_subplot().imshow(np.random.default_rng(0).random((300, 450)))

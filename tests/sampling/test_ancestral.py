@@ -148,7 +148,11 @@ def test_samples_of_images_follow_the_models_density(
 
 
 @pytest.mark.parametrize(
-    ("context", "order"), [("made", "reversed"), ("pixelcnn", "raster")], ids=["made", "pixelcnn"]
+    ("context", "order"),
+    [
+        pytest.param("made", "reversed", id="made"),
+        pytest.param("pixelcnn", "raster", id="pixelcnn", marks=pytest.mark.slow),
+    ],
 )
 def test_samples_of_8_bit_images_follow_the_models_probabilities(
     likelihood_model: Make, assert_uniform: Check, context: str, order: str

@@ -51,6 +51,7 @@ def distribution(model: ARCSM, x: Tensor) -> Tensor:
     return result
 
 
+@pytest.mark.slow
 def test_grid_samples_of_random_weights_follow_the_models_density(
     random_model: Make, assert_uniform: Check
 ) -> None:

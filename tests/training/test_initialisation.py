@@ -48,7 +48,10 @@ def test_a_fresh_run_is_fitted_once_and_a_resumed_one_never(
     assert len(initialised) == 1
 
 
-@pytest.mark.parametrize("choices", [PIXELCNN, DISCRETE], ids=["csm", "mle"])
+@pytest.mark.parametrize(
+    "choices",
+    [pytest.param(PIXELCNN, id="csm"), pytest.param(DISCRETE, id="mle", marks=pytest.mark.slow)],
+)
 def test_weights_are_fitted_to_the_whole_first_noisy_batch(
     fresh: Make, examples: Make, watcher: Make, spy: Make, initialised: list[Tensor], choices: Any
 ) -> None:

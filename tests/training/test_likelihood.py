@@ -59,7 +59,7 @@ def test_training_by_likelihood_lowers_the_loss_of_images(
     assert curve[-1] < curve[0] - 0.3
 
 
-@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("parts", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_the_validation_loss_is_the_likelihood_of_the_averaged_weights(
     fresh: Make, examples: Make, watcher: Make, parts: int
 ) -> None:
