@@ -96,6 +96,7 @@ def test_every_kind_of_file_has_a_figure(
         assert grey.min() < 100 < 200 < grey.max()
 
 
+@pytest.mark.slow
 def test_equal_content_gives_equal_bytes(plot: RunArcsm, files: Path, tmp_path: Path) -> None:
     (tmp_path / "copy.h5").write_bytes((files / "2d.h5").read_bytes())
     first = plot("2d.h5", "-o", "-", text=False).stdout
@@ -234,6 +235,7 @@ def test_a_reader_that_is_gone_ends_the_program_quietly(plot: RunArcsm) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["images.h5", pytest.param("2d.h5", marks=pytest.mark.slow)])
 def test_samples_are_drawn_without_torch(name: str, files: Path, tmp_path: Path) -> None:
     code = (

@@ -83,6 +83,7 @@ def commands() -> list[list[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_the_whole_example_of_the_page_works(plugin: Path, tmp_path: Path, apart: "Call") -> None:
     for words in commands():
         done = apart(*words)

@@ -43,6 +43,7 @@ def test_a_shard_may_be_empty(draw: Draw, vector_model: Path) -> None:
     assert draw(vector_model, "-n", 2, "--shard", "0/4").shape == (0, 2)
 
 
+@pytest.mark.slow
 def test_images_are_clipped_unless_told_otherwise(draw: Draw, digits_model: Path) -> None:
     free = draw(digits_model, "-n", 5, "--no-clip")
     assert free.min() < 0

@@ -148,7 +148,7 @@ def test_examples_and_figures_are_those_of_eval(random_model: Make) -> None:
         assert torch.equal(found[name], figures)
 
 
-@pytest.mark.parametrize("size", [1, 7])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 7])
 def test_statistics_do_not_depend_on_the_batch_size(random_model: Make, size: int) -> None:
     model = random_model()
     (x, found), (same_x, same) = (scored(model, vectors(), batch_size=b) for b in (size, 100))

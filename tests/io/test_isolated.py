@@ -144,6 +144,7 @@ def test_too_much_memory_is_a_damaged_file(reader: Isolated) -> None:
     assert reader.call("count") == 1  # nothing was harmed
 
 
+@pytest.mark.slow
 def test_more_memory_is_given_to_whom_more_is_asked_of(reader: Isolated) -> None:
     size = isolated.MEMORY + (1 << 28)
     assert reader.call("gorge", size, size=size) == size

@@ -159,6 +159,7 @@ def test_a_damaged_score_loss_is_refused(column: Any) -> None:
         read_history(*of_vae(score_loss=column), "m")
 
 
+@pytest.mark.slow
 @given(COLUMN, st.sampled_from(["elbo", "csm"]))
 @settings(max_examples=4)
 def test_any_score_loss_that_is_read_can_be_drawn(column: list[float], method: str) -> None:

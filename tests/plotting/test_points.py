@@ -38,6 +38,7 @@ def test_the_number_of_variables_decides_the_panels(dimensions: int, panels: int
     assert len(drawn(normal(50, dimensions))) == panels
 
 
+@pytest.mark.slow
 @given(
     arrays(
         np.float32,

@@ -74,6 +74,7 @@ def test_bins_ascend_whatever_the_scores(inside: Any, outside: Any) -> None:
     assert (np.diff(edges) > 0).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=4)
 @given(FLOATS, FLOATS)
 def test_any_scores_are_drawn(inside: Any, outside: Any) -> None:
@@ -90,6 +91,7 @@ def scores(tmp_path: Path) -> list[str]:
     return paths
 
 
+@pytest.mark.slow
 def test_a_figure_of_files_has_a_row_for_each_statistic(scores: list[str], tmp_path: Path) -> None:
     from PIL import Image
 

@@ -38,6 +38,7 @@ def initialised(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     return seen
 
 
+@pytest.mark.slow
 def test_a_fresh_run_is_fitted_once_and_a_resumed_one_never(
     run: Make, initialised: list[Tensor]
 ) -> None:
