@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from arcsm_cli.data.batch import Batch
 from arcsm_cli.data.conditions import feature_count
 from arcsm_cli.models.config import ModelConfig
-from arcsm_cli.models.context import ContextNetwork, IncrementalContexts
+from arcsm_cli.models.context import AnyOrderContexts, ContextNetwork, IncrementalContexts
 from arcsm_cli.models.frames import FramedContexts
 from arcsm_cli.models.order import variable_order
 from arcsm_cli.models.units import FileUnits
@@ -40,6 +40,7 @@ class Stage(nn.Module):
         """
         if order is None:
             return self.context.incremental(given)
+        assert isinstance(self.context, AnyOrderContexts)
         return self.context.visiting(given, order)
 
 

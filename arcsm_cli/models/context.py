@@ -122,17 +122,6 @@ class ContextNetwork(nn.Module, ABC):
             given: (B, G), what they are conditioned on; see `arcsm_cli.data.batch.Batch`.
         """
 
-    def visiting(self, given: Tensor, order: Tensor) -> IncrementalContexts:
-        """Return the same for examples that visit places in orders of their own.
-
-        For networks whose options have ``any`` among their ``orders``; see `Batch.order`.
-
-        Arguments:
-            given: (B, G).
-            order: (B, P).
-        """
-        raise NotImplementedError(f"{type(self).__name__} follows one order")
-
     def start_at(self, context: Tensor) -> None:
         """Move the fresh weights so that contexts begin near a vector (C,), where that is easy."""
         return None
@@ -140,3 +129,19 @@ class ContextNetwork(nn.Module, ABC):
     def initialise(self, batch: Batch) -> bool:
         """Fit the initial weights to examples (B, D); whether there was anything to fit."""
         return False
+
+
+class AnyOrderContexts(ContextNetwork):
+    """A network whose examples may each visit their places in an order of their own, `Batch.order`.
+
+    Those with ``any`` among the ``orders`` of their options.
+    """
+
+    @abstractmethod
+    def visiting(self, given: Tensor, order: Tensor) -> IncrementalContexts:
+        """Return an incremental evaluation for B examples, as `incremental` does.
+
+        Arguments:
+            given: (B, G).
+            order: (B, P), the places in the order in which each example visits them.
+        """

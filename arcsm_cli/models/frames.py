@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from arcsm_cli.data.batch import Batch
 from arcsm_cli.models.any_order import visits
-from arcsm_cli.models.context import ContextNetwork, IncrementalContexts
+from arcsm_cli.models.context import AnyOrderContexts, ContextNetwork, IncrementalContexts
 from arcsm_cli.models.prediction import linear_prediction, log_size, scale_prediction
 
 _STRETCH = 5.0  # log of the most that sizes, and once more contexts, widen or narrow a scale
@@ -42,7 +42,7 @@ class _Start(NamedTuple):
         return torch.cat([contexts[..., :-2], location[..., None], log_scale[..., None]], -1)
 
 
-class FramedContexts(ContextNetwork):
+class FramedContexts(AnyOrderContexts):
     """A context network that reads standardised values and ends each context with a frame.
 
     With the start's location m and scale l, the inner network reads (x - m) / l, and of what it
@@ -155,7 +155,8 @@ class FramedContexts(ContextNetwork):
         return _IncrementalFrames(self, self.inner.incremental(given), given, None)
 
     def visiting(self, given: Tensor, order: Tensor) -> IncrementalContexts:
-        """See `ContextNetwork.visiting`; for frames that do not start linearly."""
+        """See `AnyOrderContexts.visiting`; for frames that do not start linearly."""
+        assert isinstance(self.inner, AnyOrderContexts)
         assert not self.linear
         inner = self.inner.visiting(given, order)
         return _IncrementalFrames(self, inner, given, order)

@@ -28,7 +28,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from arcsm_cli.data.batch import Batch
 from arcsm_cli.errors import UsageError
 from arcsm_cli.models.config import ModelConfig
-from arcsm_cli.models.context import ContextNetwork, IncrementalContexts
+from arcsm_cli.models.context import AnyOrderContexts, IncrementalContexts
 from arcsm_cli.models.cuda_graphs import CudaGraphs
 from arcsm_cli.models.once import by_hand
 from arcsm_cli.models.sites import of_earlier
@@ -41,7 +41,7 @@ _ROUNDED_TO = {"cpu": 1}
 _ROUNDED_TO_ON_GPU = 64  # steps that look back as far as the longest of so many are alike
 
 
-class Transformer(ContextNetwork):
+class Transformer(AnyOrderContexts):
     """Self-attention whose output at a token is a function of the places read before.
 
     With one dimension a site and several channels, the context of sub-pixel k is an output of the
@@ -161,7 +161,7 @@ class Transformer(ContextNetwork):
         return _IncrementalTransformer(self, given, None)
 
     def visiting(self, given: Tensor, order: Tensor) -> IncrementalContexts:
-        """See `ContextNetwork.visiting`; raises what `incremental` does."""
+        """See `AnyOrderContexts.visiting`; raises what `incremental` does."""
         return _IncrementalTransformer(self, given, order)
 
     def layers(self) -> list[Block]:
