@@ -158,7 +158,7 @@ def run(
     """
     import torch
 
-    from arcsm_cli.data.spec import path_of
+    from arcsm_cli.data.source import path_of
     from arcsm_cli.distributed.ranks import joined
     from arcsm_cli.io.atomic import atomic_output, check_output
     from arcsm_cli.io.provenance import extend, sha256_file

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arcsm_cli.data.options import DataOptions
-from arcsm_cli.data.spec import path_of
+from arcsm_cli.data.source import path_of
 from arcsm_cli.data.stream import Examples, open_stream
 from arcsm_cli.distributed.ranks import SOLO, Ranks
 from arcsm_cli.errors import ArcsmError, OutputError, UsageError

@@ -28,6 +28,7 @@ from arcsm_cli.models.pixelcnn_layers import (
     blocks_of,
     layer_of,
 )
+from arcsm_cli.models.pixelcnn_rows import Rows, Stream, activate, columns, matrix
 
 
 class Layers(Protocol):
@@ -54,82 +55,6 @@ class Layers(Protocol):
         """See `arcsm_cli.models.pixelcnn.PixelCNN.shifts_of_blocks`."""
 
 
-class _Rows:
-    """The present row of a tensor and the one above it: (B, 1 + W + right, 2, C), zero outside."""
-
-    def __init__(self, like: Tensor, batch: int, width: int, channels: int, right: int) -> None:
-        self.width = width
-        self.data = like.new_zeros(batch, 1 + width + right, 2, channels)
-
-    def begin(self) -> None:
-        """Begin a row: the present one becomes the one above."""
-        self.data[:, :, 0] = self.data[:, :, 1]
-
-    def at(self, c: int) -> Tensor:
-        """Return the place of column c of the present row, (B, C)."""
-        return self.data[:, 1 + c, 1]
-
-    def row(self) -> Tensor:
-        """Return the place of the whole present row, (B, W, C)."""
-        return self.data[:, 1 : 1 + self.width, 1]
-
-    def window(self, c: int) -> Tensor:
-        """Return what a horizontal kernel sees at column c: (B, 2 columns x 2 rows x C)."""
-        return self.data[:, c : c + 2].flatten(1)
-
-    def windows(self, stride: int = 1) -> Tensor:
-        """Return what a vertical kernel sees at every (second) column: (B, W', 3 x 2 x C)."""
-        return _columns(self.data, stride)
-
-
-def _columns(data: Tensor, stride: int = 1) -> Tensor:
-    """Return windows three columns wide of data (B, columns, rows, C): (B, W', 3 rows C)."""
-    return data.unfold(1, 3, stride).permute(0, 1, 4, 2, 3).flatten(2)
-
-
-def _matrix(layer: WeightNormalized) -> Tensor:
-    """Return a convolution's weights as (columns x rows x inputs, outputs)."""
-    weight = layer.weight()
-    return weight.permute(3, 2, 1, 0).reshape(-1, weight.shape[0]).contiguous()
-
-
-def _activate(x: Tensor, out: Tensor) -> None:
-    """Write ELU([x, -x]) of x (..., F) to out (..., 2F); see `pixelcnn_layers.concat_elu`."""
-    below = x.abs().neg_().exp_().sub_(1)
-    f = x.shape[-1]
-    torch.maximum(x, below, out=out[..., :f])
-    torch.maximum(-x, below, out=out[..., f:])
-
-
-class _Stream:
-    """A stream tensor: rows of its activation and, where a halving reads it, of itself."""
-
-    def __init__(self, like: Tensor, batch: int, width: int, filters: int, right: int) -> None:
-        self.act = _Rows(like, batch, width, 2 * filters, right)
-        self.raw: _Rows | None = None
-        self._make = (like, batch, width, filters, right)
-
-    def keep_raw(self) -> None:
-        """Also keep the tensor itself."""
-        self.raw = _Rows(*self._make)
-
-    def rows(self) -> list[_Rows]:
-        """Return what begins a row."""
-        return [self.act] if self.raw is None else [self.act, self.raw]
-
-    def put(self, x: Tensor, c: int) -> None:
-        """Set column c of the present row to x (B, F)."""
-        _activate(x, self.act.at(c))
-        if self.raw is not None:
-            self.raw.at(c).copy_(x)
-
-    def put_row(self, x: Tensor) -> None:
-        """Set the present row to x (B, W, F)."""
-        _activate(x, self.act.row())
-        if self.raw is not None:
-            self.raw.row().copy_(x)
-
-
 class _Block:
     """A gated block at one location, or (vertical) at one row."""
 
@@ -137,38 +62,38 @@ class _Block:
         self, block: GatedBlock, shift: Tensor | None, like: Tensor, batch: int, width: int
     ) -> None:
         filters = block.first.direction.shape[0]
-        self.first, self.first_bias = _matrix(block.first), block.first.bias.detach()
-        self.second, self.second_bias = _matrix(block.second), block.second.bias.detach()
+        self.first, self.first_bias = matrix(block.first), block.first.bias.detach()
+        self.second, self.second_bias = matrix(block.second), block.second.bias.detach()
         self.skips: list[Tensor] = []
         if block.skip is not None:
-            self.skips = list(torch.split(_matrix(block.skip), 2 * filters))
+            self.skips = list(torch.split(matrix(block.skip), 2 * filters))
             self.first_bias = self.first_bias + block.skip.bias.detach()
         self.shifted = shift is not None
         if shift is not None:  # each row's own, (B, 1, F)
             self.first_bias = (self.first_bias + shift)[:, None]
-        self.inner = _Rows(like, batch, width, 2 * filters, right=block.padding[1])
+        self.inner = Rows(like, batch, width, 2 * filters, right=block.padding[1])
         # Of a horizontal block: what the biases and the vertical stream add, for the whole row.
         self.base = like.new_zeros(batch, width, filters)
 
-    def vertical(self, raw: Tensor, source: _Stream, skip: _Stream | None) -> Tensor:
+    def vertical(self, raw: Tensor, source: Stream, skip: Stream | None) -> Tensor:
         """Return the next tensor's present row (B, W, F) of the vertical stream."""
         y = source.act.windows() @ self.first + self.first_bias
         if skip is not None:
             y = y + skip.act.row() @ self.skips[0]
-        _activate(y, self.inner.row())
+        activate(y, self.inner.row())
         z = self.inner.windows() @ self.second + self.second_bias
         return raw + nn.functional.glu(z, -1)
 
-    def prepare(self, u: _Stream) -> None:
+    def prepare(self, u: Stream) -> None:
         """Read the vertical stream's present row, of a horizontal block."""
         torch.add(u.act.row() @ self.skips[0], self.first_bias, out=self.base)
 
-    def horizontal(self, raw: Tensor, source: _Stream, c: int, skip: _Stream | None) -> Tensor:
+    def horizontal(self, raw: Tensor, source: Stream, c: int, skip: Stream | None) -> Tensor:
         """Return the next tensor (B, F) of the horizontal stream at column c."""
         y = torch.addmm(self.base[:, c], source.act.window(c), self.first)
         if skip is not None:
             y.addmm_(skip.act.at(c), self.skips[1])
-        _activate(y, self.inner.at(c))
+        activate(y, self.inner.at(c))
         z = torch.addmm(self.second_bias, self.inner.window(c), self.second)
         return nn.functional.glu(z, 1).add_(raw)
 
@@ -186,8 +111,8 @@ class _Level:
                 _Block(block, shifts[block], like, batch, width) for block in blocks_of(part, level)
             ]
 
-        def streams(count: int, right: int) -> list[_Stream]:
-            return [_Stream(like, batch, width, filters, right) for _ in range(count)]
+        def streams(count: int, right: int) -> list[Stream]:
+            return [Stream(like, batch, width, filters, right) for _ in range(count)]
 
         self.down_u, self.down_ul = blocks(net.down_u), blocks(net.down_ul)
         self.up_u, self.up_ul = blocks(net.up_u), blocks(net.up_ul)
@@ -203,7 +128,7 @@ class _Level:
             self.us[-1].keep_raw()
             self.uls[-1].keep_raw()
             self.halve_u, self.halve_ul = (
-                (_matrix(layer), layer.bias.detach())
+                (matrix(layer), layer.bias.detach())
                 for layer in (layer_of(net.halve_u, level), layer_of(net.halve_ul, level))
             )
             double_u, double_ul = layer_of(net.double_u, level), layer_of(net.double_ul, level)
@@ -268,7 +193,7 @@ class _Level:
         self.ul_end[:, c] = ul
 
     @staticmethod
-    def _skips(tensors: list[_Stream], first: _Stream) -> list[_Stream]:
+    def _skips(tensors: list[Stream], first: Stream) -> list[Stream]:
         """Return the tensors of the way down in the order in which the way up reads them."""
         return [s for s in reversed(tensors) if s is not first]
 
@@ -292,10 +217,10 @@ class IncrementalPixelCNN(IncrementalContexts):
         self.image = like.new_zeros(batch, width + 2, 3, channels + 1)
         self.above = like.new_zeros(batch, width, net.filters)
         self.first_u, self.first_above, self.first_left = (
-            (_matrix(layer), layer.bias.detach())
+            (matrix(layer), layer.bias.detach())
             for layer in (net.first_u, net.first_above, net.first_left)
         )
-        self.output, self.output_bias = _matrix(net.output), net.output.bias.detach()
+        self.output, self.output_bias = matrix(net.output), net.output.bias.detach()
         self.features = like.new_zeros(batch, self.output.shape[1])
         self.pixel = like.new_zeros(batch, channels)
         self.earlier = None
@@ -373,9 +298,9 @@ class IncrementalPixelCNN(IncrementalContexts):
             u = torch.zeros_like(self.above)
         else:
             weight, bias = self.first_u
-            u = _columns(self.image[:, :, :2]) @ weight + bias
+            u = columns(self.image[:, :, :2]) @ weight + bias
             weight, bias = self.first_above
-            torch.add(_columns(self.image[:, :, 1:2]) @ weight, bias, out=self.above)
+            torch.add(columns(self.image[:, :, 1:2]) @ weight, bias, out=self.above)
         for k in range(active):
             u = levels[k].down_row(u)
             if k + 1 < active:

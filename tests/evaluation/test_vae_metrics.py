@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 from arcsm_cli.data.dataset import Dataset
-from arcsm_cli.errors import DamagedInputError, UsageError
+from arcsm_cli.errors import DamagedInputError
 from arcsm_cli.evaluation import vae_metrics as module
 from arcsm_cli.evaluation.ais import AnnealedSampling
 from arcsm_cli.evaluation.vae_metrics import (
@@ -24,14 +24,12 @@ from arcsm_cli.evaluation.vae_metrics import (
     propose,
     ticks,
     vae_density,
-    vae_features,
     vae_summary,
 )
 from arcsm_cli.models.vae import VAE
 from arcsm_cli.models.vae_networks import GaussianEncoder, ImplicitEncoder
 from arcsm_cli.randomness import SampleNoise
 from arcsm_cli.registry import METHODS
-from arcsm_cli.sampling.latent import sample_vae
 
 Make = Callable[..., Any]
 DIMENSIONS, CODES = 4, 2
@@ -380,40 +378,3 @@ def test_the_output_says_which_likelihood_it_is(
     import re
 
     assert re.search(words, vae_density(random_vae(**config)))
-
-
-# Distances between images
-
-
-def test_distances_need_images_of_one_or_three_channels(random_vae: Make) -> None:
-    with pytest.raises(UsageError, match="--metric fid"):
-        check_metrics(random_vae().float(), binary_images(), ["fid"])
-    two = random_vae(shape=(2, 1, 3)).float()
-    with pytest.raises(UsageError, match="--metric kid"):
-        check_metrics(two, Dataset("x", torch.zeros(4, 2, 1, 3)), ["kid"])
-
-
-def test_distances_need_two_examples(random_vae: Make) -> None:
-    vae = random_vae(shape=(1, 2, 3)).float()
-    with pytest.raises(DamagedInputError, match="one example"):
-        check_metrics(vae, Dataset("x", torch.zeros(1, 1, 2, 3)), ["fid"])
-    check_metrics(vae, Dataset("x", torch.zeros(2, 1, 2, 3)), ["fid"])
-
-
-def test_distances_are_of_as_many_means_as_there_are_examples(
-    random_vae: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    vae = random_vae(shape=(1, 2, 3)).float()
-    data = Dataset("x", torch.rand(7, 1, 2, 3))
-    seen: dict[str, Tensor] = {}
-
-    def distances(extract: Any, samples: Any, examples: Any, **options: Any) -> dict[str, float]:
-        seen.update(samples=torch.cat(list(samples)), examples=torch.cat(list(examples)))
-        return {"fid": float(options["counts"] == (7, 7))}
-
-    monkeypatch.setattr(module, "feature_distances", distances)
-    found = vae_features(vae, data, lambda images: images, ["fid"], batch_size=3, seed=5)
-    assert found == {"fid": 1.0}
-    assert torch.equal(seen["examples"], data.values)
-    expected = sample_vae(vae, SampleNoise(5, range(7)), denoise=True)
-    assert torch.allclose(seen["samples"], expected, rtol=1e-5)
