@@ -5,18 +5,21 @@ torch is imported by the fixtures alone: the tests of the program do without it.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
 import os
 import signal
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.disk import disk
 
 pytest_plugins = [
     "tests.cli.preloaded"
@@ -28,6 +31,16 @@ if TYPE_CHECKING:
     from arcsm_cli.models.arcsm import ARCSM
     from arcsm_cli.models.vae import VAE
     from tests.closed_forms import ExactRows, Mixture
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    with contextlib.ExitStack() as mounted:
+        try:
+            yield mounted.enter_context(disk(tmp_path / "disk", 1 << 18))
+        except (FileNotFoundError, PermissionError) as error:
+            pytest.skip(str(error))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,19 +20,6 @@ from arcsm_cli.io.atomic import atomic_output, check_output
 
 def names(folder: Path) -> list[str]:
     return sorted(os.listdir(folder))
-
-
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("needs the right to mount")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def replaced_stdout(monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
@@ -180,20 +166,20 @@ def test_a_nul_in_the_name_is_refused(tmp_path: Path) -> None:
         check_output(f"{tmp_path}/a\0b", force=False)
 
 
-def test_an_unwritable_folder_is_refused(tmp_path: Path, tiny_disk: Path) -> None:
-    subprocess.run(["mount", "-o", "remount,ro", str(tiny_disk)], check=True)
+def test_an_unwritable_folder_is_refused(tmp_path: Path, small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(OutputError, match="cannot be written"):
-        check_output(str(tiny_disk / "out"), force=False)
+        check_output(str(small_disk / "out"), force=False)
 
 
-def test_a_full_disk_is_an_output_error(tiny_disk: Path) -> None:
+def test_a_full_disk_is_an_output_error(small_disk: Path) -> None:
     def write() -> None:
-        with atomic_output(str(tiny_disk / "out")) as path:
+        with atomic_output(str(small_disk / "out")) as path:
             path.write_bytes(bytes(1 << 20))
 
     with pytest.raises(OutputError, match="No space left"):
         write()
-    assert names(tiny_disk) == []
+    assert names(small_disk) == []
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cli.processes import Done, Running
+from tests.disk import disk
 from tests.slow.faults import inject
 from tests.slow.faults.work import STDOUT, WORKS, Loss, Work, content, demand, prepare, step
 
@@ -278,25 +279,6 @@ def _check_refusal(done: Done) -> None:
     if done.code != 0:
         demand(done.code == 73, f"ended with {done.code}: {done.err}")
         demand(done.err.count("\n") == 1 and "Traceback" not in done.err, f"said: {done.err}")
-
-
-@contextmanager
-def disk(folder: Path, size: int) -> Iterator[Path]:
-    """A disk of so many bytes, in memory.
-
-    Raises:
-        PermissionError: it may not be mounted.
-    """
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        folder.rmdir()
-        raise PermissionError("mounting a small disk takes root")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-        folder.rmdir()
 
 
 def remount(folder: Path, how: str) -> bool:
