@@ -1,7 +1,8 @@
 """``--config FILE.toml``: any long option or positional argument of a command, from a file.
 
 A key is the option's long name, with dashes or underscores, or a positional argument's name in
-lower case. What the command line says wins over the file, and the file over the environment.
+lower case. What the command line says wins over the file, and the file over the environment; an
+option wins over those that say the same in another way as well (``--steps`` over ``epochs``).
 """
 
 import difflib
@@ -14,6 +15,13 @@ from typing import Any, Literal, get_args, get_origin
 
 from arcsm_cli.errors import DamagedInputError, MissingInputError, UsageError
 
+# Options of which a command takes one.
+_ALTERNATIVES = (
+    {"steps", "epochs"},
+    {"limit", "shuffle"},
+    {"count", "shuffle"},
+    {"label", "given"},
+)
 # A configuration is written by hand; anything larger is some other file, given by mistake.
 _SIZE_LIMIT = 1 << 20  # bytes
 # Options have plain names. The parser's time and memory grow like the square of a key's parts.
@@ -106,7 +114,9 @@ class Config:
 
     def complete(self, given: dict[str, Any]) -> set[str]:
         """Adds to the parsed command line what it does not say; returns the names added."""
-        missing = {name for name in self.values if not _is_given(given.get(name))}
+        said = {name for name, value in given.items() if _is_given(value)}
+        said = said.union(*(names for names in _ALTERNATIVES if names & said))
+        missing = self.values.keys() - said
         given.update({name: self.values[name] for name in missing})
         return missing
 

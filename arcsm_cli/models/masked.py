@@ -22,12 +22,21 @@ _BLOCKS = 8
 
 
 class _Block(NamedTuple):
-    """Rows [start, stop): all of them use inputs [0, full), some use inputs up to ``reach``."""
+    """Rows [start, stop): all of them use inputs [0, full), some use inputs up to ``reach``.
+
+    ``edge`` is where the mask of the inputs between lies among those of all blocks.
+    """
 
     start: int
     stop: int
     full: int
     reach: int
+    edge: slice
+
+    def masked(self, weight: Tensor, edges: Tensor) -> Tensor:
+        """Return the ragged edge of the block, masked: (rows, reach - full)."""
+        ragged = weight[self.start : self.stop, self.full : self.reach]
+        return ragged * edges[self.edge].view_as(ragged)
 
 
 class MaskedLinear(nn.Module):
@@ -43,6 +52,7 @@ class MaskedLinear(nn.Module):
     """
 
     reach: Tensor
+    edges: Tensor
 
     def __init__(self, in_degrees: Tensor, out_degrees: Tensor, *, strict: bool = False) -> None:
         super().__init__()
@@ -59,11 +69,19 @@ class MaskedLinear(nn.Module):
             self.weight.mul_(fan_in.rsqrt()[:, None]).mul_(self.mask())
         blocks = _BLOCKS if self.weight.numel() >= _BLOCKED_FROM else 1
         rows = [round(len(out_degrees) * b / blocks) for b in range(blocks + 1)]
-        self.blocks = [
-            _Block(a, z, int(reach[a]), int(reach[z - 1]))
-            for a, z in itertools.pairwise(rows)
-            if z > a
-        ]
+        self.blocks: list[_Block] = []
+        edges = [fan_in[:0]]
+        for start, stop in itertools.pairwise(rows):
+            if stop > start:
+                full, last = int(reach[start]), int(reach[stop - 1])
+                place = sum(len(edge) for edge in edges)
+                edge = torch.arange(full, last) < reach[start:stop, None]
+                edges.append(edge.flatten().to(torch.float32))
+                self.blocks.append(
+                    _Block(start, stop, full, last, slice(place, place + edge.numel()))
+                )
+        # Made once: numbers, since truth values would be turned into such at each product.
+        self.register_buffer("edges", torch.cat(edges), persistent=False)
 
     def mask(self) -> Tensor:
         """Return the whole mask, (out, in), in the weight's dtype."""
@@ -75,30 +93,22 @@ class MaskedLinear(nn.Module):
         if len(self.blocks) == 1 or not by_hand(compiled=True):
             y = functional.linear(x, self.weight * self.mask(), self.bias)
             return y.to(x.dtype)  # autocast lowers the product, not what it returns
-        blocked: Tensor = _BlockedLinear.apply(x, self.weight, self.bias, self.reach, self.blocks)
+        blocked: Tensor = _BlockedLinear.apply(x, self.weight, self.bias, self.edges, self.blocks)
         return blocked
 
 
-def _edge(weight: Tensor, reach: Tensor, block: _Block) -> Tensor:
-    """Return the ragged edge of a block, masked: (rows, block.reach - block.full)."""
-    columns = torch.arange(block.full, block.reach, device=reach.device)
-    mask = columns < reach[block.start : block.stop, None]
-    return weight[block.start : block.stop, block.full : block.reach] * mask
-
-
 def _products(
-    weight: Tensor, reach: Tensor, block: _Block, dtype: torch.dtype
+    weight: Tensor, edges: Tensor, block: _Block, dtype: torch.dtype
 ) -> list[tuple[slice, Tensor]]:
     """Return the block's two factors, (columns, weight) each: what all rows use, and the edge.
 
     The first part is a view where no other dtype is asked for: a copy would cost as much as the
     product.
     """
-    rows = slice(block.start, block.stop)
     full, edge = slice(0, block.full), slice(block.full, block.reach)
     return [
-        (full, weight[rows, full].to(dtype)),
-        (edge, _edge(weight, reach, block).to(dtype)),
+        (full, weight[block.start : block.stop, full].to(dtype)),
+        (edge, block.masked(weight, edges).to(dtype)),
     ]
 
 
@@ -110,7 +120,7 @@ class _BlockedLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, reach: Tensor, blocks: list[_Block]
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, edges: Tensor, blocks: list[_Block]
     ) -> Tensor:
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
@@ -118,19 +128,19 @@ class _BlockedLinear(torch.autograd.Function):
         y = x.new_empty(x.shape[0], weight.shape[0])
         for block in blocks:
             out = y[:, block.start : block.stop].copy_(bias[block.start : block.stop])
-            for columns, w in _products(weight, reach, block, dtype):
+            for columns, w in _products(weight, edges, block, dtype):
                 if dtype == y.dtype:
                     out.addmm_(low[:, columns], w.T)
                 else:
                     out += low[:, columns] @ w.T
-        ctx.save_for_backward(low, weight, reach)
+        ctx.save_for_backward(low, weight, edges)
         ctx.blocks, ctx.dtype = blocks, dtype
         return y
 
     @staticmethod
     @differentiable_once
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        low, weight, reach = ctx.saved_tensors
+        low, weight, edges = ctx.saved_tensors
         grad_low = grad.to(ctx.dtype)
         need_x = ctx.needs_input_grad[0]
         grad_x = torch.zeros(low.shape, dtype=grad.dtype, device=grad.device)
@@ -138,13 +148,16 @@ class _BlockedLinear(torch.autograd.Function):
         for block in ctx.blocks:
             g = grad_low[:, block.start : block.stop]
             if need_x:
-                for columns, w in _products(weight, reach, block, ctx.dtype):
-                    grad_x[:, columns] += g @ w
+                for columns, w in _products(weight, edges, block, ctx.dtype):
+                    if ctx.dtype == grad.dtype:
+                        grad_x[:, columns].addmm_(g, w)
+                    else:
+                        grad_x[:, columns] += g @ w
             rows = grad_weight[block.start : block.stop]
             rows[:, block.reach :] = 0
             if ctx.dtype == grad.dtype:
                 torch.mm(g.T, low[:, : block.reach], out=rows[:, : block.reach])
             else:
                 rows[:, : block.reach] = g.T @ low[:, : block.reach]
-            rows[:, block.full : block.reach] = _edge(grad_weight, reach, block)
+            rows[:, block.full : block.reach] = block.masked(grad_weight, edges)
         return (grad_x if need_x else None), grad_weight, grad.sum(0), None, None

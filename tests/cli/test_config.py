@@ -26,6 +26,7 @@ class Probe:
         data: Annotated[str, typer.Argument()],
         more: Annotated[list[str] | None, typer.Argument()] = None,
         epochs: Annotated[int, typer.Option("--epochs", min=1)] = 10,
+        steps: Annotated[int | None, typer.Option("--steps")] = None,
         sigma_min: Annotated[float | None, typer.Option("--sigma-min")] = None,
         metric: Annotated[list[str] | None, typer.Option("--metric", "-m")] = None,
         order: Annotated[Literal["raster", "random"], typer.Option("--order")] = "raster",
@@ -90,6 +91,7 @@ def test_a_mark_before_the_text_is_no_part_of_it(probe: Probe) -> None:
     ("line", "arguments", "name", "value"),
     [
         ("epochs = 3", ["--epochs", "4"], "epochs", 4),
+        ("epochs = 3", ["--steps", "4"], "epochs", 10),
         ("metric = ['nll']", ["-m", "bpd"], "metric", ["bpd"]),
         ("data = 'mnist'", ["digits"], "data", "digits"),
         ("more = ['a']", ["digits", "b", "c"], "more", ["b", "c"]),
