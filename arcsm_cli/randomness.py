@@ -6,7 +6,8 @@ corruptions and evaluations from `SampleNoise`, whose streams belong to single e
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 
 import numpy as np
@@ -53,6 +54,23 @@ def generator_for(
     assert not purpose.of_examples, purpose
     mixed = int(np.random.SeedSequence([seed, purpose.number, index]).generate_state(1)[0])
     return torch.Generator(device).manual_seed(mixed)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed the process's generators of the CPU and of a device, and leave no trace of it.
+
+    `torch.manual_seed` would seed those of all kinds of devices, which takes longer than a step of
+    a small network: each that is not there yet notes who asked.
+    """
+    there = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if there else []):
+        torch.default_generator.manual_seed(seed)
+        if there:
+            torch.cuda.manual_seed_all(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
+        yield
 
 
 class SampleNoise:

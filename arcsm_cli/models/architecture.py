@@ -44,6 +44,10 @@ def _score_layers(known: Any) -> tuple[int, ...]:
     return (48, 48) if _small(known) else (24, 24)
 
 
+def _score_input(known: Any) -> str:
+    return "noise" if known.image and known.annealing == "joint" else "spread"
+
+
 @dataclass(frozen=True)
 class Architecture:
     """The networks of a model, and the order in which it visits the variables.
@@ -54,6 +58,7 @@ class Architecture:
         context_width: C, the size of a context vector; with a likelihood, its parameters a site.
         frames: where the frames that contexts end with start, see `arcsm_cli.models.frames`.
         score_hidden: hidden layers of the score network.
+        score_input: in which unit it reads values, see `arcsm_cli.models.arcsm`.
         order, order_seed: see `arcsm_cli.models.order.variable_order`.
     """
 
@@ -86,6 +91,15 @@ class Architecture:
         needs=_SCORES,
         follows=_score_layers,
         shown="64,64 for images; for vectors 48,48, or 24,24 beyond 16 values",
+    )
+    score_input: str = option(
+        "spread",
+        "Unit in which the score network reads a value: the conditional's whole spread, or the "
+        "noise (joint annealing).",
+        choices=("spread", "noise"),
+        needs=_SCORES,
+        follows=_score_input,
+        shown="noise for images under joint annealing, else spread",
     )
     order: str = option(
         "raster",

@@ -10,6 +10,10 @@ which is (Dn - x) / sigma^2 with the denoiser Dn of Karras et al. 2022 (EDM, tab
 scalar. m and sd are the data's mean and standard deviation or, with conditional frames, location
 and scale that the context gives (see `frames`). F is bounded (see `score`), so s pulls back
 linearly in both tails and exp(integral of s) is integrable for every weight value.
+
+Between modes much wider apart than the noise, F turns within a small part of the spread. With
+``score_input`` noise it therefore reads (x - m) / sigma in place of c_in (x - m), and the ratio of
+both units, so that its units can stay at one place whatever the noise.
 """
 
 from __future__ import annotations
@@ -37,21 +41,28 @@ class Frame(NamedTuple):
 
 
 class Preconditioning(NamedTuple):
-    """s(x) = pull (x - mean) + gain F(c_in (x - mean)); tensors that broadcast against x."""
+    """s(x) = pull (x - mean) + gain F(c_in (x - mean)); tensors that broadcast against x.
+
+    ``ratio`` is c_in in units of the whole spread: 1 unless F reads x in units of the noise.
+    """
 
     mean: Tensor
     pull: Tensor
     gain: Tensor
     c_in: Tensor
+    ratio: Tensor
 
     @classmethod
-    def of(cls, mean: Tensor, sd: Tensor, sigma: Tensor) -> Preconditioning:
+    def of(
+        cls, mean: Tensor, sd: Tensor, sigma: Tensor, *, in_noise: bool = False
+    ) -> Preconditioning:
         """Build from mean and sd of what is modelled and the noise level, all broadcastable."""
         # Without noise (annealing none, sigma 0) there is no noise scale: the data's own is taken.
         sigma = torch.where(sigma > 0, sigma, sd)
         total = sd.square() + sigma.square()
         c_in = total.rsqrt()
-        return cls(mean, -1.0 / total, sd * c_in / sigma, c_in)
+        ratio = total.sqrt() / sigma if in_noise else torch.ones_like(c_in)
+        return cls(mean, -1.0 / total, sd * c_in / sigma, c_in * ratio, ratio)
 
 
 class ScoreStage(Stage):
@@ -67,7 +78,16 @@ class ScoreStage(Stage):
             config.context_width,
             config.score_hidden,
             (log_sigma[-1], log_sigma[0]) if log_sigma else None,
+            _span(config) if config.in_noise else None,
         )
+
+
+def _span(config: ModelConfig) -> tuple[float, float]:
+    """Return where values lie, in standard deviations from the mean, and a little more."""
+    if not config.is_image:
+        return -2.5, 2.5
+    low, high = ((edge - config.mean[0]) / config.sd[0] for edge in (-1.0, 1.0))
+    return low - 0.5, high + 0.5
 
 
 class ARCSM(AutoregressiveModel):
@@ -143,9 +163,9 @@ class ARCSM(AutoregressiveModel):
             dims: which dimensions x holds.
         """
         c, frame = self.framed(c, dims)
-        p = Preconditioning.of(*frame, sigma)
+        p = Preconditioning.of(*frame, sigma, in_noise=self.config.in_noise)
         centred = x - p.mean
-        f = self.stage(level).score.value(p.c_in * centred, c, sigma.clamp(min=1e-30).log())
+        f = self.stage(level).score.value(p.c_in * centred, c, *self._told(sigma, p))
         return p.pull * centred + p.gain * f
 
     def score_and_derivative(
@@ -153,12 +173,16 @@ class ARCSM(AutoregressiveModel):
     ) -> tuple[Tensor, Tensor]:
         """Return (s_d, ds_d/dx_d) at x in one forward pass; arguments as in `score`."""
         c, frame = self.framed(c, dims)
-        p = Preconditioning.of(*frame, sigma)
+        p = Preconditioning.of(*frame, sigma, in_noise=self.config.in_noise)
         centred = x - p.mean
         f, df = self.stage(level).score.value_and_tangent(
-            p.c_in * centred, c, sigma.clamp(min=1e-30).log()
+            p.c_in * centred, c, *self._told(sigma, p)
         )
         return p.pull * centred + p.gain * f, p.pull + p.gain * p.c_in * df
+
+    def _told(self, sigma: Tensor, p: Preconditioning) -> tuple[Tensor, Tensor | None]:
+        """Return what the score network is told of the noise level."""
+        return sigma.clamp(min=1e-30).log(), p.ratio if self.config.in_noise else None
 
     def incremental(self, given: Tensor, order: Tensor | None = None) -> list[IncrementalContexts]:
         """Return one incremental context evaluation per stage, of examples given (B, G)."""

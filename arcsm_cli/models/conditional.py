@@ -16,8 +16,8 @@ from arcsm_cli.models.any_order import visits
 from arcsm_cli.models.arcsm import ARCSM, Frame, Preconditioning
 from arcsm_cli.models.quantile import QuantileFunction
 
-Numbers = tuple[float, float, float, float]
-"""Mean, pull, gain and c_in of one dimension at one level; see `Preconditioning`."""
+Numbers = tuple[float, float, float, float, float]
+"""What `Preconditioning` says of one dimension at one level."""
 
 
 class LevelConstants:
@@ -34,12 +34,14 @@ class LevelConstants:
         self.stage = level % len(model.levels) if len(model.stages) > 1 else 0
         self.weights = net.parameters_by_role()
         self.sigma = model.mean.new_tensor(sigma)
-        self.scales = Preconditioning.of(model.mean, model.sd, self.sigma)
+        self.in_noise = model.config.in_noise
+        self.scales = Preconditioning.of(model.mean, model.sd, self.sigma, in_noise=self.in_noise)
         self.narrowest = sigma if sigma > 0 else math.inf  # nothing is known without noise
         self.noise: Tensor | None = None
         if net.log_sigma is not None:
             features = net.noise_features(model.mean.new_tensor(math.log(sigma)))
-            self.noise = self.weights.context[:, net.width :] @ features
+            width = net.width + net.NOISE_FEATURES
+            self.noise = self.weights.context[:, net.width : width] @ features
         # One dimension's scales as plain numbers keep the samplers' inner loop short.
         self.numbers: list[Numbers] = list(zip(*(t.tolist() for t in self.scales), strict=True))
         self._folded: dict[Numbers, tuple[Tensor, Tensor]] = {}
@@ -51,8 +53,10 @@ class LevelConstants:
         equal scale (all of an image) share the result.
         """
         if numbers not in self._folded:
-            mean, _, _, c_in = numbers
+            mean, _, _, c_in, ratio = numbers
             shift = self.weights.x * (-mean * c_in)
+            if self.in_noise:
+                shift = shift + ratio * self.weights.context[:, -1]
             noise = shift if self.noise is None else shift + self.noise
             self._folded[numbers] = (noise, self.weights.x * c_in)
         return self._folded[numbers]
@@ -200,15 +204,20 @@ class LevelScore:
         projection = rows.projections[constants.stage]
         if not rows.frames and isinstance(rows.dims, int):
             numbers = constants.numbers[rows.dims]
-            self.mean, self.pull, self.gain, self.c_in = numbers
+            self.mean, self.pull, self.gain, self.c_in, _ = numbers
             shift, self.first_x = constants.folded(numbers)
             self.base = projection + shift
         else:
             scales = Preconditioning(*(t[rows.dims] for t in constants.scales))
             if rows.frames:
-                scales = Preconditioning.of(*rows.frames[constants.stage], constants.sigma)
-            self.mean, self.pull, self.gain, self.c_in = scales
+                frame = rows.frames[constants.stage]
+                scales = Preconditioning.of(*frame, constants.sigma, in_noise=constants.in_noise)
+            self.mean, self.pull, self.gain, self.c_in, ratio = scales
             self.base = projection if constants.noise is None else projection + constants.noise
+            if constants.in_noise:
+                self.base = torch.addcmul(
+                    self.base, ratio[:, None], constants.weights.context[:, -1]
+                )
             self.first_x = self.weights.x
 
     def rows(self, rows: Tensor) -> LevelScore:

@@ -86,6 +86,11 @@ class ModelConfig(Architecture, Conditionals):
         """Whether contexts end with frames."""
         return self.frames != "none"
 
+    @property
+    def in_noise(self) -> bool:
+        """Whether the score network reads values in units of the noise."""
+        return self.score_input == "noise"
+
     def of_contexts(self) -> ModelConfig:
         """Return the settings that the context network is built by: it gives the frames too."""
         extra = FRAME_WIDTH if self.has_frames else 0
@@ -172,6 +177,9 @@ class ModelConfig(Architecture, Conditionals):
             "frames are of models without a likelihood": not (self.has_frames and self.likelihood),
             "linear frames follow one order; order any takes contexts or none": not (
                 self.frames == "linear" and self.order == ANY
+            ),
+            "score_input noise is of joint annealing": (
+                self.score_input == "spread" or self.annealing == "joint"
             ),
             "quantiles are of models without a likelihood": not (
                 self.quantiles and self.likelihood

@@ -74,6 +74,8 @@ class MaskedLinear(nn.Module):
         for start, stop in itertools.pairwise(rows):
             if stop > start:
                 full, last = int(reach[start]), int(reach[stop - 1])
+                if blocks == 1:  # its edge is the whole mask
+                    full, last = 0, len(in_degrees)
                 place = sum(len(edge) for edge in edges)
                 edge = torch.arange(full, last) < reach[start:stop, None]
                 edges.append(edge.flatten().to(torch.float32))
@@ -91,7 +93,8 @@ class MaskedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map x of shape (B, in) to (B, out)."""
         if len(self.blocks) == 1 or not by_hand(compiled=True):
-            y = functional.linear(x, self.weight * self.mask(), self.bias)
+            mask = self.edges.view_as(self.weight) if len(self.blocks) == 1 else self.mask()
+            y = functional.linear(x, self.weight * mask, self.bias)
             return y.to(x.dtype)  # autocast lowers the product, not what it returns
         blocked: Tensor = _BlockedLinear.apply(x, self.weight, self.bias, self.edges, self.blocks)
         return blocked

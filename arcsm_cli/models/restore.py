@@ -72,7 +72,8 @@ def parameter_count(config: Config) -> int:
         linear = config.frames == "linear"
         features = feature_count(config.given)
         stage += FramedContexts.start_count(config.dimensions, linear=linear, features=features)
-    noise = ConditionalScoreNetwork.NOISE_FEATURES if config.annealing == "joint" else 0
+    joint = config.annealing == "joint"
+    noise = ConditionalScoreNetwork.level_features(of_levels=joint, in_noise=config.in_noise)
     stage += _dense((config.context_width + noise, *config.score_hidden, 1))
     stage += config.score_hidden[0]
     count = stage * (len(config.levels) if config.annealing == "staged" else 1)

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from arcsm_cli.models.fused import ScoreParameters, fused_value, fused_value_and_tangent
 from arcsm_cli.models.once import by_hand
 
+_KINKS = (0.15, 2.0)  # slopes that kinks start with where x is in units of the noise
+
 
 class ConditionalScoreNetwork(nn.Module):
     """F(x, c, log sigma): a multilayer perceptron with tanh units and a linear output.
@@ -27,6 +29,9 @@ class ConditionalScoreNetwork(nn.Module):
         width: C, the size of a context vector.
         hidden: hidden layer sizes, at least one.
         log_sigma: range (low, high) of log sigma, or None for a network of a single noise level.
+        span: where x is in units of the noise (see `arcsm`): the range of values that kinks of the
+            first layer cover at the start, in standard deviations of what is modelled. None if x
+            is in units of the whole spread.
 
     Example:
         >>> net = ConditionalScoreNetwork(width=3, hidden=(8, 8), log_sigma=(-3.0, 0.0))
@@ -42,20 +47,34 @@ class ConditionalScoreNetwork(nn.Module):
         width: int,
         hidden: tuple[int, ...],
         log_sigma: tuple[float, float] | None = None,
+        span: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
         if not hidden or min(hidden) < 1:
             raise ValueError("the score network needs at least one hidden layer of at least 1 unit")
         self.width = width
         self.log_sigma = log_sigma
-        inputs = width + (self.NOISE_FEATURES if log_sigma else 0)
+        inputs = width + self.level_features(of_levels=bool(log_sigma), in_noise=bool(span))
         self.first = nn.Linear(inputs, hidden[0])
         self.first_x = nn.Parameter(torch.empty(hidden[0]))
-        # Kinks of the first layer should cover the standardised range of x, not sit at zero.
-        nn.init.normal_(self.first_x, std=1.5)
-        nn.init.normal_(self.first.bias, std=1.0)
+        # Kinks of the first layer should cover the range of x, not sit at zero.
+        if span is None:
+            nn.init.normal_(self.first_x, std=1.5)
+            nn.init.normal_(self.first.bias, std=1.0)
+        else:  # of many widths, the narrowest half the noise; each at one place, whatever the noise
+            widths = torch.logspace(*map(math.log10, _KINKS), hidden[0])[torch.randperm(hidden[0])]
+            places = torch.empty(hidden[0]).uniform_(*span)
+            with torch.no_grad():
+                self.first_x.copy_(torch.where(torch.rand(hidden[0]) < 0.5, -widths, widths))
+                self.first.weight[:, -1] = -self.first_x * places
+                self.first.bias.zero_()
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(hidden))
         self.out = nn.Linear(hidden[-1], 1)
+
+    @classmethod
+    def level_features(cls, *, of_levels: bool, in_noise: bool) -> int:
+        """Return how many numbers tell the network of the noise level."""
+        return (cls.NOISE_FEATURES if of_levels else 0) + in_noise
 
     @property
     def bound(self) -> Tensor:
@@ -73,25 +92,32 @@ class ConditionalScoreNetwork(nn.Module):
             self.out.bias[0],
         )
 
-    def noise_features(self, log_sigma: Tensor) -> Tensor:
-        """Map log sigma of shape (...,) to a cosine basis on its range, (..., NOISE_FEATURES)."""
+    def noise_features(self, log_sigma: Tensor, ratio: Tensor | None = None) -> Tensor:
+        """Map log sigma of shape (...,) to a cosine basis on its range, (..., NOISE_FEATURES).
+
+        A ``ratio`` (...,), of the whole spread to the noise, stands behind it.
+        """
         assert self.log_sigma is not None
         low, high = self.log_sigma
         phase = (log_sigma - low) * (math.pi / max(high - low, 1e-6))
         k = torch.arange(1, self.NOISE_FEATURES + 1, device=phase.device, dtype=phase.dtype)
-        return torch.cos(phase[..., None] * k)
+        waves = torch.cos(phase[..., None] * k)
+        if ratio is None:
+            return waves
+        ratio, _ = torch.broadcast_tensors(ratio, log_sigma)
+        return torch.cat([waves.expand(*ratio.shape, -1), ratio[..., None]], -1)
 
     def _fused_inputs(
-        self, x: Tensor, c: Tensor, log_sigma: Tensor | None
+        self, x: Tensor, c: Tensor, log_sigma: Tensor | None, ratio: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None, ScoreParameters]:
         """Flatten x (...,), contexts (..., C) and level features (..., T) to N rows each."""
         features = None
         if self.log_sigma is not None and log_sigma is not None:
-            wide = self.noise_features(log_sigma).to(c.dtype)
-            features = wide.expand(*x.shape, -1).reshape(-1, self.NOISE_FEATURES)
+            wide = self.noise_features(log_sigma, ratio).to(c.dtype)
+            features = wide.expand(*x.shape, -1).reshape(-1, wide.shape[-1])
         return x.reshape(-1), c.reshape(-1, self.width), features, self.parameters_by_role()
 
-    def project(self, c: Tensor, log_sigma: Tensor | None) -> Tensor:
+    def project(self, c: Tensor, log_sigma: Tensor | None, ratio: Tensor | None = None) -> Tensor:
         """Return what the first layer makes of the context and the level alone, (..., H).
 
         `at` then evaluates F at many x without repeating this product.
@@ -99,7 +125,10 @@ class ConditionalScoreNetwork(nn.Module):
         width = self.width
         p = torch.nn.functional.linear(c, self.first.weight[:, :width], self.first.bias)
         if self.log_sigma is not None and log_sigma is not None:
-            p = p + self.noise_features(log_sigma).to(c.dtype) @ self.first.weight[:, width:].T
+            p = (
+                p
+                + self.noise_features(log_sigma, ratio).to(c.dtype) @ self.first.weight[:, width:].T
+            )
         return p
 
     def at(self, x: Tensor, projection: Tensor, *, tangent: bool = False) -> tuple[Tensor, Tensor]:
@@ -119,19 +148,21 @@ class ConditionalScoreNetwork(nn.Module):
         value = h @ p.out + p.out_bias
         return value, dh @ p.out if dh is not None else value.new_empty(0)
 
-    def value(self, x: Tensor, c: Tensor, log_sigma: Tensor | None) -> Tensor:
-        """Return F at x (...,) with contexts (..., C)."""
+    def value(
+        self, x: Tensor, c: Tensor, log_sigma: Tensor | None, ratio: Tensor | None = None
+    ) -> Tensor:
+        """Return F at x (...,) with contexts (..., C); ``ratio`` as of `noise_features`."""
         if not _runs_fused(x):
-            return self.at(x, self.project(c, log_sigma))[0]
-        return fused_value(*self._fused_inputs(x, c, log_sigma)).view(x.shape)
+            return self.at(x, self.project(c, log_sigma, ratio))[0]
+        return fused_value(*self._fused_inputs(x, c, log_sigma, ratio)).view(x.shape)
 
     def value_and_tangent(
-        self, x: Tensor, c: Tensor, log_sigma: Tensor | None
+        self, x: Tensor, c: Tensor, log_sigma: Tensor | None, ratio: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return (F, dF/dx) at x (...,) with contexts (..., C), in one pass."""
+        """Return (F, dF/dx) at x (...,) with contexts (..., C), in one pass; see `value`."""
         if not _runs_fused(x):
-            return self.at(x, self.project(c, log_sigma), tangent=True)
-        value, slope = fused_value_and_tangent(*self._fused_inputs(x, c, log_sigma))
+            return self.at(x, self.project(c, log_sigma, ratio), tangent=True)
+        value, slope = fused_value_and_tangent(*self._fused_inputs(x, c, log_sigma, ratio))
         return value.view(x.shape), slope.view(x.shape)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from arcsm_cli.data.batch import Batch
 from arcsm_cli.data.dataset import Dataset, Rows, as_float, fixed_order
 from arcsm_cli.errors import ArcsmError
-from arcsm_cli.randomness import Draws, Purpose, generator_for
+from arcsm_cli.randomness import Draws, Purpose, generator_for, seeded
 from arcsm_cli.training.batches import Batches, batches_of
 from arcsm_cli.training.settings import RunSettings, TrainSettings
 from arcsm_cli.training.state import TrainState
@@ -144,10 +144,9 @@ def _add_gradient(state: TrainState, data: Rows, stored: Batch, stage: int) -> T
     count = settings.grad_accumulation if isinstance(settings, TrainSettings) else 1
     pieces = list(_pieces(ranks.part(batch.size), count))
     totals = []
-    # Dropout draws from the process's generator: address it, and leave no trace. Ranks draw apart.
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        index = state.step * ranks.size + ranks.rank
-        torch.manual_seed(generator_for(settings.seed, Purpose.DROPOUT, index).initial_seed())
+    # Dropout draws from the process's generators. Ranks draw apart.
+    index = state.step * ranks.size + ranks.rank
+    with seeded(generator_for(settings.seed, Purpose.DROPOUT, index).initial_seed(), device):
         for i, piece in enumerate(pieces):
             losses = functools.partial(
                 objective, state.model, prepared.rows(piece), random.part(piece)

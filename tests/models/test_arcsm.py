@@ -18,7 +18,7 @@ KINDS: list[dict[str, Any]] = [
     {"annealing": "staged", "levels": (1.0, 0.4, 0.1)},
     {"annealing": "none", "levels": (0.1,)},
     {"annealing": "none", "levels": (0.0,)},
-    {"annealing": "joint", "levels": (3.0, 0.1), "frames": "linear"},
+    {"annealing": "joint", "levels": (3.0, 0.1), "frames": "linear", "score_input": "noise"},
     {"annealing": "staged", "levels": (1.0, 0.4, 0.1), "frames": "contexts"},
 ]
 kinds = pytest.mark.parametrize(

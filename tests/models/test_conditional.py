@@ -18,11 +18,12 @@ CASES: list[dict[str, Any]] = [
     {"annealing": "staged", "levels": (1.0, 0.4, 0.1)},
     {"annealing": "none", "levels": (0.1,), "score_hidden": (5,)},
     {"annealing": "none", "levels": (0.0,), "score_hidden": (5, 4, 3)},
-    {"annealing": "joint", "levels": (3.0, 0.5, 0.1), "frames": "linear"},
+    {"annealing": "joint", "levels": (3.0, 0.5, 0.1), "score_input": "noise"},
+    {"annealing": "joint", "levels": (3.0, 0.5, 0.1), "frames": "linear", "score_input": "noise"},
     {"annealing": "staged", "levels": (1.0, 0.4, 0.1), "frames": "contexts"},
 ]
 cases = pytest.mark.parametrize(
-    "case", CASES, ids=lambda k: f"{k['annealing']} {k['levels'][-1]} {k.get('frames', 'none')}"
+    "case", CASES, ids=lambda k: " ".join(str(v) for v in k.values() if not isinstance(v, tuple))
 )
 
 
