@@ -58,7 +58,7 @@ def trained(
         objective, variate = SCORES[options.model]
         layers = tuple(map(int, options.score_hidden.split(",")))
         common |= {"score_hidden": layers, "context_width": options.context_width}
-        common |= {"frames": options.frames}
+        common |= {"frames": options.frames, "score_input": options.score_input}
         settings |= {"objective": objective, "control_variate": variate}
     return autoregressive(data, x, Choices(**common), settings, options.seconds)
 
@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=2e-2)
     parser.add_argument("--draws", type=int, default=1, help="noise draws of a score model")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--score-input", default="spread")
     parser.add_argument("--frames", default="linear")
     parser.add_argument("--context-width", type=int, default=8)
     parser.add_argument("--score-hidden", default="24,24")

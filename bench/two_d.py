@@ -43,7 +43,8 @@ def trained(data: Dataset, x: Tensor, model: str, options: argparse.Namespace, s
         return autoregressive(data, x, choices, settings, options.seconds)
     objective, variate = SCORES[model]
     layers = tuple(map(int, options.hidden.split(",")))
-    choices = Choices(sigma_min=SIGMA, score_hidden=layers, frames=options.frames)
+    unit = {"frames": options.frames, "score_input": options.score_input}
+    choices = Choices(sigma_min=SIGMA, score_hidden=layers, **unit)
     settings |= {"lr": options.lr, "objective": objective, "control_variate": variate}
     return autoregressive(data, x, choices, settings, options.seconds)
 
@@ -54,6 +55,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="CPU seconds a model")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--hidden", default="64,64,64", help="score network of the AR-CSM")
+    parser.add_argument("--score-input", default="spread")
     parser.add_argument("--frames", default="none")
     parser.add_argument("--lr", type=float, default=5e-3)
     parser.add_argument("--flow-lr", type=float, default=2e-3)
