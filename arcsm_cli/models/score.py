@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from arcsm_cli.models.fused import ScoreParameters, fused_value, fused_value_and_tangent
 from arcsm_cli.models.once import by_hand
 
-_KINKS = (0.15, 2.0)  # slopes that kinks start with where x is in units of the noise
+_SLOPES = (0.15, 2.0)  # that units of the first layer start with where x is in units of the noise
 
 
 class ConditionalScoreNetwork(nn.Module):
@@ -62,10 +62,11 @@ class ConditionalScoreNetwork(nn.Module):
             nn.init.normal_(self.first_x, std=1.5)
             nn.init.normal_(self.first.bias, std=1.0)
         else:  # of many widths, the narrowest half the noise; each at one place, whatever the noise
-            widths = torch.logspace(*map(math.log10, _KINKS), hidden[0])[torch.randperm(hidden[0])]
+            low, high = map(math.log10, _SLOPES)
+            slopes = torch.logspace(low, high, hidden[0])[torch.randperm(hidden[0])]
             places = torch.empty(hidden[0]).uniform_(*span)
             with torch.no_grad():
-                self.first_x.copy_(torch.where(torch.rand(hidden[0]) < 0.5, -widths, widths))
+                self.first_x.copy_(torch.where(torch.rand(hidden[0]) < 0.5, -slopes, slopes))
                 self.first.weight[:, -1] = -self.first_x * places
                 self.first.bias.zero_()
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(hidden))
@@ -104,8 +105,8 @@ class ConditionalScoreNetwork(nn.Module):
         waves = torch.cos(phase[..., None] * k)
         if ratio is None:
             return waves
-        ratio, _ = torch.broadcast_tensors(ratio, log_sigma)
-        return torch.cat([waves.expand(*ratio.shape, -1), ratio[..., None]], -1)
+        shape = torch.broadcast_shapes(ratio.shape, log_sigma.shape)
+        return torch.cat([waves.expand(*shape, -1), ratio.expand(shape)[..., None]], -1)
 
     def _fused_inputs(
         self, x: Tensor, c: Tensor, log_sigma: Tensor | None, ratio: Tensor | None
