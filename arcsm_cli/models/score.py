@@ -105,8 +105,8 @@ class ConditionalScoreNetwork(nn.Module):
         waves = torch.cos(phase[..., None] * k)
         if ratio is None:
             return waves
-        shape = torch.broadcast_shapes(ratio.shape, log_sigma.shape)
-        return torch.cat([waves.expand(*shape, -1), ratio.expand(shape)[..., None]], -1)
+        ratio = ratio * torch.ones_like(log_sigma)  # either may be one for many
+        return torch.cat([waves.expand(*ratio.shape, -1), ratio[..., None]], -1)
 
     def _fused_inputs(
         self, x: Tensor, c: Tensor, log_sigma: Tensor | None, ratio: Tensor | None
