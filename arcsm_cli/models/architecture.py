@@ -45,8 +45,7 @@ def _score_layers(known: Any) -> tuple[int, ...]:
 
 
 def _score_input(known: Any) -> str:
-    fine = known.image or _small(known)
-    return "noise" if fine and known.annealing == "joint" else "spread"
+    return "noise" if known.image and known.annealing == "joint" else "spread"
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class Architecture:
         choices=("spread", "noise"),
         needs=_SCORES,
         follows=_score_input,
-        shown="noise for images and up to 16 values under joint annealing, else spread",
+        shown="noise for images under joint annealing, else spread",
     )
     order: str = option(
         "raster",
