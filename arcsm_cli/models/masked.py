@@ -67,21 +67,18 @@ class MaskedLinear(nn.Module):
         with torch.no_grad():
             nn.init.uniform_(self.weight, -1.0, 1.0)
             self.weight.mul_(fan_in.rsqrt()[:, None]).mul_(self.mask())
-        blocks = _BLOCKS if self.weight.numel() >= _BLOCKED_FROM else 1
+        blocks = min(_BLOCKS, len(reach)) if self.weight.numel() >= _BLOCKED_FROM else 1
         rows = [round(len(out_degrees) * b / blocks) for b in range(blocks + 1)]
         self.blocks: list[_Block] = []
-        edges = [fan_in[:0]]
+        mask, edges, place = self.mask(), [], 0
         for start, stop in itertools.pairwise(rows):
-            if stop > start:
-                full, last = int(reach[start]), int(reach[stop - 1])
-                if blocks == 1:  # its edge is the whole mask
-                    full, last = 0, len(in_degrees)
-                place = sum(len(edge) for edge in edges)
-                edge = torch.arange(full, last) < reach[start:stop, None]
-                edges.append(edge.flatten().to(torch.float32))
-                self.blocks.append(
-                    _Block(start, stop, full, last, slice(place, place + edge.numel()))
-                )
+            full, last = int(reach[start]), int(reach[stop - 1])
+            if blocks == 1:  # its edge is the whole mask
+                full, last = 0, mask.shape[1]
+            edges.append(mask[start:stop, full:last].flatten())
+            edge = slice(place, place + len(edges[-1]))
+            self.blocks.append(_Block(start, stop, full, last, edge))
+            place = edge.stop
         # Made once: numbers, since truth values would be turned into such at each product.
         self.register_buffer("edges", torch.cat(edges), persistent=False)
 
